@@ -1,0 +1,291 @@
+//! How a pool is opened.
+//!
+//! Everything that can go wrong is found here, on the caller's thread and with its type, rather than
+//! at the first checkout: the path, the SQLite version, `setup`, and one connection of each role. What
+//! is found in order is then left to r2d2 to repeat.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+use r2d2::ManageConnection;
+use rusqlite::Connection;
+use scheduled_thread_pool::ScheduledThreadPool;
+use tempfile::TempDir;
+
+use crate::checkout::{self, Settings};
+use crate::config::{Access, JournalMode, PoolConfig, Synchronous};
+use crate::error::{BoxError, OpenError};
+use crate::file;
+use crate::housekeeping::Housekeeping;
+use crate::metrics::{PoolMetrics, PoolName};
+use crate::pool::Pool;
+use crate::sqlite::{Manager, OnConnect, Recipe, Role, check_wal_is_safe};
+
+type Setup = dyn FnOnce(&mut Connection) -> Result<(), BoxError>;
+
+/// Settings and closures for a pool that is to be opened. Made by [`Pool::builder`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let directory = tempfile::tempdir()?;
+/// let pool = tenure::Pool::builder()
+///     .database(directory.path().join("app.db"))
+///     .readers(4)
+///     .checkout_timeout(Duration::from_secs(4))
+///     .open()?;
+/// assert_eq!(pool.config().readers, Some(4));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a builder does nothing before open() is called"]
+#[derive(Default)]
+pub struct Builder {
+    config: PoolConfig,
+    on_connect: Option<Box<OnConnect>>,
+    setup: Option<Box<Setup>>,
+}
+
+/// Setters named as the keys of [`PoolConfig`], which has their defaults and ranges.
+macro_rules! setters {
+    ($($(#[doc = $doc:literal])+ $key:ident: $type:ty = $value:expr, $example:literal;)+) => {
+        impl Builder {
+            $(
+                $(#[doc = $doc])+
+                ///
+                /// ```
+                #[doc = concat!("let builder = tenure::Pool::builder().", stringify!($key), "(", $example, ");")]
+                /// ```
+                pub fn $key(mut self, $key: $type) -> Self {
+                    self.config.$key = $value;
+                    self
+                }
+            )+
+        }
+    };
+}
+
+setters! {
+    /// Whether there is a writer.
+    access: Access = access, "tenure::Access::ReadOnly";
+    /// Create the file when it is missing.
+    create: bool = create, "false";
+    /// The most query-only connections.
+    readers: usize = Some(readers), "8";
+    /// The longest wait for a connection.
+    checkout_timeout: Duration = checkout_timeout, "std::time::Duration::from_secs(10)";
+    /// The longest wait for a lock that somebody outside the pool holds.
+    busy_timeout: Duration = busy_timeout, "std::time::Duration::from_secs(1)";
+    /// How many threads may wait for a role.
+    max_waiters: usize = max_waiters, "64";
+    /// Close connections that have been idle for so long; zero = never.
+    idle_limit: Duration = idle_limit, "std::time::Duration::from_secs(60)";
+    /// How commits are made atomic.
+    journal_mode: JournalMode = journal_mode, "tenure::JournalMode::Truncate";
+    /// When SQLite waits for the disk.
+    synchronous: Synchronous = synchronous, "tenure::Synchronous::Normal";
+    /// Enforce foreign keys.
+    foreign_keys: bool = foreign_keys, "false";
+    /// Let the schema call functions that are not innocuous.
+    trusted_schema: bool = trusted_schema, "true";
+    /// Forbid SQL that can corrupt the file.
+    defensive: bool = defensive, "false";
+    /// Check pages when they are read.
+    cell_size_check: bool = cell_size_check, "false";
+    /// The page cache of each connection, in KiB.
+    cache_size_kib: u32 = cache_size_kib, "8192";
+    /// How much of the file is memory-mapped, in MiB.
+    mmap_size_mib: u32 = mmap_size_mib, "256";
+    /// How many prepared statements each connection keeps.
+    statement_cache: usize = statement_cache, "200";
+}
+
+impl Builder {
+    /// Takes all settings from a configuration.
+    ///
+    /// ```
+    /// let config = tenure::PoolConfig::from_toml_str("readers = 4")?;
+    /// let builder = tenure::Pool::builder().config(config);
+    /// # Ok::<(), tenure::ConfigError>(())
+    /// ```
+    pub fn config(mut self, config: PoolConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The database file.
+    ///
+    /// ```
+    /// let builder = tenure::Pool::builder().database("app.db");
+    /// ```
+    pub fn database(mut self, database: impl AsRef<Path>) -> Self {
+        self.config.database = Some(database.as_ref().to_owned());
+        self
+    }
+
+    /// The pool's name: the label `pool` in metrics. Two live pools cannot have the same.
+    ///
+    /// ```
+    /// let builder = tenure::Pool::builder().name("orders");
+    /// ```
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.config.name = Some(name.into());
+        self
+    }
+
+    /// Runs for every connection when it is opened, also when one is opened again later: for
+    /// functions, collations, ATTACH, keys of an encrypted file, further pragmas.
+    ///
+    /// The settings of the pool have been applied by then, except that readers become query-only
+    /// afterwards. It may run on any thread.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary_with(tenure::Pool::builder().on_connect(
+    ///     |connection, _role| {
+    ///         connection.execute_batch("PRAGMA temp_store = MEMORY")?;
+    ///         Ok(())
+    ///     },
+    /// ))?;
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn on_connect(
+        mut self,
+        on_connect: impl Fn(&mut Connection, Role) -> Result<(), BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        self.on_connect = Some(Box::new(on_connect));
+        self
+    }
+
+    /// Runs once, when the pool is opened, on a connection that never enters it: for migrations.
+    ///
+    /// ```
+    /// use rusqlite_migration::{M, Migrations};
+    ///
+    /// let migrations = Migrations::new(vec![M::up("CREATE TABLE task (title TEXT)")]);
+    /// let pool = tenure::testing::temporary_with(
+    ///     tenure::Pool::builder().setup(move |connection| Ok(migrations.to_latest(connection)?)),
+    /// )?;
+    /// assert!(pool.read()?.table_exists(None, "task")?);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn setup(
+        mut self,
+        setup: impl FnOnce(&mut Connection) -> Result<(), BoxError> + 'static,
+    ) -> Self {
+        self.setup = Some(Box::new(setup));
+        self
+    }
+
+    /// Opens the pool and all its connections.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]. A file that is not a database, or a damaged one, is left as it is.
+    ///
+    /// # Panics
+    ///
+    /// When `setup` or `on_connect` does.
+    ///
+    /// ```
+    /// let directory = tempfile::tempdir()?;
+    /// let pool = tenure::Pool::builder().database(directory.path().join("app.db")).open()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(self) -> Result<Pool, OpenError> {
+        self.open_in(None)
+    }
+
+    /// `directory` is kept until the last connection is gone.
+    pub(crate) fn open_in(self, directory: Option<Arc<TempDir>>) -> Result<Pool, OpenError> {
+        let Self { config, on_connect, setup } = self;
+        config.check()?;
+        let writes = config.access == Access::ReadWrite;
+        if setup.is_some() && !writes {
+            return Err(OpenError::SetupOnReadOnly);
+        }
+        if writes && config.journal_mode == JournalMode::Wal {
+            check_wal_is_safe()?;
+        }
+        let path = file::locate(&config)?;
+        let name = pool_name(&config, &path)?;
+        let metrics = Arc::new(PoolMetrics::new(name));
+        let recipe = Arc::new(Recipe { path, config, on_connect, metrics, directory });
+
+        // Kept until the pool's own connections are open: the last one to close would remove the WAL.
+        let _first = if writes { Some(set_up(&recipe, setup)?) } else { None };
+        let reader = Manager::new(Arc::clone(&recipe), Role::Read);
+        let _reader = reader.connect().map_err(|source| cannot_connect(&recipe, "read", source))?;
+
+        let opener = ScheduledThreadPool::builder()
+            .num_threads(1)
+            .thread_name_pattern("tenure-opener")
+            .build();
+        let opener = Arc::new(opener);
+        let (refill, refilled) = bounded(1);
+        let role = |role: Role, limit| {
+            let config = &recipe.config;
+            let settings = Settings {
+                role: role.name(),
+                limit,
+                max_waiters: config.max_waiters,
+                idle_limit: (!config.idle_limit.is_zero()).then_some(config.idle_limit),
+                metrics: recipe.metrics.role(role.name()),
+                opener: Arc::clone(&opener),
+                refill: refill.clone(),
+            };
+            let pool = checkout::Pool::new(Manager::new(Arc::clone(&recipe), role), settings);
+            pool.fill(config.checkout_timeout).map(|()| pool)
+        };
+        let fill = |source| OpenError::Fill { source };
+        let writer = if writes { Some(role(Role::Write, 1).map_err(fill)?) } else { None };
+        let readers = role(Role::Read, recipe.config.reader_limit()).map_err(fill)?;
+        let weak =
+            std::iter::once(&readers).chain(&writer).map(checkout::Pool::downgrade).collect();
+        let housekeeping =
+            Housekeeping::start(weak, refilled).map_err(|source| OpenError::Thread { source })?;
+        Ok(Pool::new(readers, writer, recipe, housekeeping))
+    }
+}
+
+fn pool_name(config: &PoolConfig, path: &Path) -> Result<PoolName, OpenError> {
+    match &config.name {
+        Some(name) => {
+            PoolName::exactly(name).ok_or_else(|| OpenError::NameTaken { name: name.clone() })
+        }
+        None => Ok(PoolName::like(&file::default_name(path))),
+    }
+}
+
+/// Opens the first connection, which creates or converts the database, and runs `setup` on it.
+fn set_up(recipe: &Arc<Recipe>, setup: Option<Box<Setup>>) -> Result<Connection, OpenError> {
+    let manager = Manager::new(Arc::clone(recipe), Role::Write);
+    let opened = manager.open();
+    let mut connection = opened.map_err(|source| cannot_connect(recipe, "write", source))?;
+    if let Some(setup) = setup {
+        setup(&mut connection).map_err(|source| OpenError::Setup { source })?;
+        if !connection.is_autocommit() {
+            return Err(OpenError::SetupLeftTransaction);
+        }
+    }
+    Ok(connection)
+}
+
+fn cannot_connect(
+    recipe: &Recipe,
+    role: &'static str,
+    source: crate::error::ConnectError,
+) -> OpenError {
+    OpenError::Connect { path: PathBuf::clone(&recipe.path), role, source }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("config", &self.config)
+            .field("on_connect", &self.on_connect.is_some())
+            .field("setup", &self.setup.is_some())
+            .finish()
+    }
+}

@@ -1,0 +1,23 @@
+//! WHO may hold a connection, and who is next.
+//!
+//! This layer knows no SQL: it is generic over [`r2d2::ManageConnection`] and asks the manager for
+//! two things only, to open a connection and to say at check-in whether it may be lent again.
+//!
+//! r2d2 is where connections come from: it opens them on its own thread, with back-off. It is not
+//! the queue. Its condition variable lets newcomers overtake a waiter without bound, and it hands a
+//! connection back just as it was left. So every connection that r2d2 has opened stays checked out
+//! of r2d2 for its whole life, and is lent from here:
+//!
+//! * `slots` holds the idle connections and the count against the limit;
+//! * `queue` holds the waiters, in order of arrival;
+//! * `holders` knows who has what, since when, taken where;
+//! * `guard` is the proof of ownership that a holder has in hand.
+
+mod guard;
+mod holders;
+mod queue;
+mod slots;
+mod source;
+
+pub(crate) use guard::{Detached, Guard, Pinned};
+pub(crate) use slots::{Pool, Settings, Wait, WeakPool};

@@ -1,0 +1,114 @@
+//! Where connections come from: r2d2, given a manager that cannot hurt it.
+//!
+//! Two faults of r2d2 are kept away here. A panic inside `connect` would lose that connection's
+//! place for ever, so it becomes an error. And r2d2 reports a failed connect as text, to one waiter
+//! only, so its error hook keeps the typed cause for whoever asks.
+
+use std::error::Error;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use r2d2::ManageConnection;
+
+/// A manager whose errors may be handed to the threads that wait.
+pub(crate) trait Manage: ManageConnection<Error: Send + Sync> {}
+
+impl<M: ManageConnection<Error: Send + Sync>> Manage for M {}
+
+/// The latest failure to open a connection, shared by all who wait for one.
+pub(crate) type ConnectFailure = Arc<dyn Error + Send + Sync>;
+
+/// A connection and what this layer notes about it.
+pub(crate) struct Tracked<C> {
+    pub(super) connection: C,
+    /// Set when the connection must be closed instead of lent again.
+    pub(super) discard: bool,
+}
+
+/// The manager that r2d2 sees.
+pub(crate) struct Source<M>(pub(super) Arc<M>);
+
+impl<M: Manage> ManageConnection for Source<M> {
+    type Connection = Tracked<M::Connection>;
+    type Error = Failure<M::Error>;
+
+    fn connect(&self) -> Result<Self::Connection, Self::Error> {
+        match catch_unwind(AssertUnwindSafe(|| self.0.connect())) {
+            Ok(Ok(connection)) => Ok(Tracked { connection, discard: false }),
+            Ok(Err(error)) => Err(Failure::Connect(error)),
+            Err(panic) => Err(Failure::Panicked(crate::error::panic_message(&*panic))),
+        }
+    }
+
+    fn is_valid(&self, connection: &mut Self::Connection) -> Result<(), Self::Error> {
+        self.0.is_valid(&mut connection.connection).map_err(Failure::Connect)
+    }
+
+    /// Asked by r2d2 only when the pool has already decided; the real inspection runs at check-in.
+    fn has_broken(&self, connection: &mut Self::Connection) -> bool {
+        connection.discard
+    }
+}
+
+/// Why a connection could not be opened.
+#[derive(Debug)]
+pub(crate) enum Failure<E> {
+    Connect(E),
+    Panicked(String),
+}
+
+impl<E: fmt::Display> fmt::Display for Failure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(error) => error.fmt(f),
+            Self::Panicked(message) => write!(f, "opening a connection panicked: {message}"),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for Failure<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Connect(error) => error.source(),
+            Self::Panicked(_) => None,
+        }
+    }
+}
+
+/// r2d2's error hook: remembers the latest cause, and says it in the log.
+pub(crate) struct LastFailure {
+    role: &'static str,
+    cause: Mutex<Option<ConnectFailure>>,
+}
+
+impl LastFailure {
+    pub(super) fn new(role: &'static str) -> Self {
+        Self { role, cause: Mutex::new(None) }
+    }
+
+    pub(super) fn take(&self) -> Option<ConnectFailure> {
+        self.cause.lock().take()
+    }
+
+    pub(super) fn get(&self) -> Option<ConnectFailure> {
+        self.cause.lock().clone()
+    }
+}
+
+/// The half of [`LastFailure`] that r2d2 owns.
+pub(crate) struct Notes(pub(super) Arc<LastFailure>);
+
+impl fmt::Debug for Notes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Notes")
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> r2d2::HandleError<Failure<E>> for Notes {
+    fn handle_error(&self, error: Failure<E>) {
+        tracing::warn!(role = self.0.role, %error, "a connection could not be opened; trying again");
+        *self.0.cause.lock() = Some(Arc::new(error));
+    }
+}

@@ -1,0 +1,382 @@
+//! The configuration: what the file says, parsed and checked into values that a pool can trust.
+//!
+//! A file is TOML with one flat table; the keys are the fields of [`PoolConfig`] and the methods of
+//! [`Builder`](crate::Builder). An unknown key, a wrong type or a value out of range is an error that
+//! names the place, and the pool does not open: a setting that is silently replaced by a default is
+//! found out in production. Durations are text with a unit (`"5s"`, `"250ms"`), because a bare number
+//! would leave the unit to memory. (The crates `figment` and `config` read more formats, and name no
+//! line in their errors.)
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The most connections of one role; far more than one file can use.
+const MAX_READERS: usize = 1024;
+
+/// Everything about a pool that can be written in a file.
+///
+/// [`Default`] gives the values of the table below. Deserialising does not check ranges;
+/// [`Builder::open`](crate::Builder::open) does.
+///
+/// ```
+/// let config = tenure::PoolConfig::from_toml_str(
+///     r#"
+///     database = "app.db"
+///     readers = 4
+///     checkout_timeout = "2s"
+///     busy_timeout = "1s"
+///     "#,
+/// )?;
+/// assert_eq!(config.readers, Some(4));
+/// assert_eq!(config.synchronous, tenure::Synchronous::Full);
+/// # Ok::<(), tenure::ConfigError>(())
+/// ```
+///
+/// | key | default | range | meaning |
+/// |---|---|---|---|
+/// | `database` | none | a path | the database file; in a file, relative to that file |
+/// | `name` | the file's name | not empty | the label `pool` in metrics |
+/// | `access` | `"read-write"` | `"read-write"`, `"read-only"` | whether there is a writer |
+/// | `create` | `true` | | create the file when it is missing |
+/// | `readers` | 2 per core, 2 to 16 | 1 to 1024 | the most query-only connections |
+/// | `checkout_timeout` | `"5s"` | not below `busy_timeout` | the longest wait for a connection |
+/// | `busy_timeout` | `"3s"` | at most 1 day | the longest wait for a lock of another process |
+/// | `max_waiters` | 1024 | 0 to 1000000 | threads that may wait for a role; more are refused |
+/// | `idle_limit` | `"10min"` | at least `"1s"`, `"0s"` = never | close connections idle so long |
+/// | `journal_mode` | `"wal"` | `"wal"`, `"delete"`, `"truncate"`, `"persist"` | how commits are made atomic |
+/// | `synchronous` | `"full"` | `"off"`, `"normal"`, `"full"`, `"extra"` | when SQLite waits for the disk |
+/// | `foreign_keys` | `true` | | enforce foreign keys |
+/// | `trusted_schema` | `false` | | let the schema call functions that are not innocuous |
+/// | `defensive` | `true` | | forbid SQL that can corrupt the file |
+/// | `cell_size_check` | `true` | | check pages when they are read |
+/// | `cache_size_kib` | 2000 | 1 to 4194304 | page cache of each connection, in KiB |
+/// | `mmap_size_mib` | 0 | 0 to 1048576 | memory-mapped part of the file, in MiB |
+/// | `statement_cache` | 64 | 0 to 10000 | prepared statements kept by each connection |
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PoolConfig {
+    /// The database file.
+    pub database: Option<PathBuf>,
+    /// The label `pool` in metrics. By default the file's name without its extension, with a number
+    /// appended when a pool of that name is open.
+    pub name: Option<String>,
+    /// Whether there is a writer.
+    pub access: Access,
+    /// Create the file when it is missing.
+    pub create: bool,
+    /// The most query-only connections; `None` = two per core, at least 2 and at most 16.
+    pub readers: Option<usize>,
+    /// The longest wait for a connection of the pool.
+    #[serde(with = "humantime_serde")]
+    pub checkout_timeout: Duration,
+    /// The longest wait for a lock that another process, or a connection outside the pool, holds.
+    #[serde(with = "humantime_serde")]
+    pub busy_timeout: Duration,
+    /// How many threads may wait for connections of one role; one more is refused at once.
+    pub max_waiters: usize,
+    /// Close connections that have been idle for so long, all but one of a role; zero = never.
+    #[serde(with = "humantime_serde")]
+    pub idle_limit: Duration,
+    /// How commits are made atomic.
+    pub journal_mode: JournalMode,
+    /// When SQLite waits for the disk.
+    pub synchronous: Synchronous,
+    /// Enforce foreign keys.
+    pub foreign_keys: bool,
+    /// Let views and triggers of the file call functions that are not innocuous.
+    pub trusted_schema: bool,
+    /// Forbid SQL that can corrupt the file.
+    pub defensive: bool,
+    /// Check the cells of every page when it is read.
+    pub cell_size_check: bool,
+    /// The page cache of each connection, in KiB.
+    pub cache_size_kib: u32,
+    /// How much of the file is memory-mapped, in MiB.
+    pub mmap_size_mib: u32,
+    /// How many prepared statements each connection keeps for `prepare_cached`.
+    pub statement_cache: usize,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            database: None,
+            name: None,
+            access: Access::ReadWrite,
+            create: true,
+            readers: None,
+            checkout_timeout: Duration::from_secs(5),
+            busy_timeout: Duration::from_secs(3),
+            max_waiters: 1024,
+            idle_limit: Duration::from_secs(600),
+            journal_mode: JournalMode::Wal,
+            synchronous: Synchronous::Full,
+            foreign_keys: true,
+            trusted_schema: false,
+            defensive: true,
+            cell_size_check: true,
+            cache_size_kib: 2000,
+            mmap_size_mib: 0,
+            statement_cache: 64,
+        }
+    }
+}
+
+impl PoolConfig {
+    /// Reads the configuration from text.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with line and column when the text is not TOML, has an unknown key or a value
+    /// of the wrong type or out of range.
+    ///
+    /// ```
+    /// let error = tenure::PoolConfig::from_toml_str("readres = 4").unwrap_err();
+    /// assert_eq!(error.line(), Some(1));
+    /// ```
+    pub fn from_toml_str(text: &str) -> Result<Self, ConfigError> {
+        let config: Self =
+            toml::from_str(text).map_err(|error| ConfigError::syntax(&error, text))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads the configuration from a file. A relative `database` is taken as relative to that file.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] as for [`from_toml_str`](Self::from_toml_str), or when the file cannot be read.
+    ///
+    /// ```
+    /// let config = tenure::PoolConfig::from_file("examples/pool.toml")?;
+    /// assert_eq!(config.database.expect("the example names one").file_name().unwrap(), "board.db");
+    /// # Ok::<(), tenure::ConfigError>(())
+    /// ```
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let path = path.as_ref();
+        let text =
+            std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, error))?;
+        let mut config = Self::from_toml_str(&text).map_err(|error| error.in_file(path))?;
+        if let (Some(database), Some(directory)) = (&mut config.database, path.parent()) {
+            *database = directory.join(&*database);
+        }
+        Ok(config)
+    }
+
+    /// The number of query-only connections.
+    pub(crate) fn reader_limit(&self) -> usize {
+        self.readers.unwrap_or_else(|| {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            (2 * cores).clamp(2, 16)
+        })
+    }
+
+    /// Checks what types cannot say.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let day = Duration::from_secs(86_400);
+        let range = |key, ok: bool, found: &dyn fmt::Display, allowed| {
+            if ok { Ok(()) } else { Err(ConfigError::range(key, found, allowed)) }
+        };
+        let readers = self.reader_limit();
+        range("readers", (1..=MAX_READERS).contains(&readers), &readers, "1 to 1024")?;
+        if let Some(name) = &self.name {
+            range("name", !name.is_empty(), &"\"\"", "a name that is not empty")?;
+        }
+        let (checkout, busy, idle) = (self.checkout_timeout, self.busy_timeout, self.idle_limit);
+        range("busy_timeout", busy <= day, &format_args!("{busy:?}"), "at most 1 day")?;
+        range(
+            "checkout_timeout",
+            checkout >= busy,
+            &format_args!("{checkout:?}"),
+            "not below busy_timeout, else a checkout gives up before the holder it waits for does",
+        )?;
+        range("max_waiters", self.max_waiters <= 1_000_000, &self.max_waiters, "0 to 1000000")?;
+        range(
+            "idle_limit",
+            idle.is_zero() || idle >= Duration::from_secs(1),
+            &format_args!("{idle:?}"),
+            "at least 1s, or 0s for never",
+        )?;
+        let (cache, mmap) = (self.cache_size_kib, self.mmap_size_mib);
+        range("cache_size_kib", (1..=4_194_304).contains(&cache), &cache, "1 to 4194304")?;
+        range("mmap_size_mib", mmap <= 1_048_576, &mmap, "0 to 1048576")?;
+        let statements = self.statement_cache;
+        range("statement_cache", statements <= 10_000, &statements, "0 to 10000")
+    }
+}
+
+/// Whether a pool may write.
+///
+/// ```
+/// let config = tenure::PoolConfig::from_toml_str(r#"access = "read-only""#)?;
+/// assert_eq!(config.access, tenure::Access::ReadOnly);
+/// # Ok::<(), tenure::ConfigError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Access {
+    /// Query-only connections and one writing connection.
+    ReadWrite,
+    /// Query-only connections; the file is opened read-only and nothing on disk is changed.
+    ReadOnly,
+}
+
+/// How SQLite makes commits atomic; see <https://sqlite.org/pragma.html#pragma_journal_mode>.
+///
+/// `MEMORY` and `OFF` are not offered: a crash would damage the file.
+///
+/// ```
+/// let pool = tenure::testing::temporary_with(
+///     tenure::Pool::builder().journal_mode(tenure::JournalMode::Truncate),
+/// )?;
+/// let mode: String = pool.read()?.query_one("PRAGMA journal_mode", [], |row| row.get(0))?;
+/// assert_eq!(mode, "truncate");
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum JournalMode {
+    /// Readers and the writer run at the same time.
+    Wal,
+    /// A rollback journal, deleted at commit.
+    Delete,
+    /// A rollback journal, truncated at commit.
+    Truncate,
+    /// A rollback journal, its header overwritten at commit.
+    Persist,
+}
+
+impl JournalMode {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Wal => "wal",
+            Self::Delete => "delete",
+            Self::Truncate => "truncate",
+            Self::Persist => "persist",
+        }
+    }
+}
+
+/// When SQLite waits for the disk; see <https://sqlite.org/pragma.html#pragma_synchronous>.
+///
+/// ```
+/// let pool = tenure::testing::temporary_with(
+///     tenure::Pool::builder().synchronous(tenure::Synchronous::Normal),
+/// )?;
+/// let level: i64 = pool.write()?.query_one("PRAGMA synchronous", [], |row| row.get(0))?;
+/// assert_eq!(level, 1);
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Synchronous {
+    /// Never: a power cut may damage the file.
+    Off,
+    /// At checkpoints: in WAL mode a power cut may lose the latest commits, no more.
+    Normal,
+    /// At every commit: what was committed is durable.
+    Full,
+    /// As `Full`, and the directory too after a rollback journal is deleted.
+    Extra,
+}
+
+impl Synchronous {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Normal => "normal",
+            Self::Full => "full",
+            Self::Extra => "extra",
+        }
+    }
+}
+
+/// What is wrong with a configuration, and where.
+///
+/// ```
+/// let error = tenure::PoolConfig::from_toml_str("readers = 4\nreaders = 5").unwrap_err();
+/// assert_eq!((error.line(), error.column()), (Some(2), Some(1)));
+/// ```
+#[derive(Debug)]
+pub struct ConfigError {
+    file: Option<PathBuf>,
+    position: Option<(usize, usize)>,
+    message: String,
+    source: Option<std::io::Error>,
+}
+
+impl ConfigError {
+    fn syntax(error: &toml::de::Error, text: &str) -> Self {
+        let position = error.span().map(|span| {
+            let before = text.get(..span.start).unwrap_or(text);
+            let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+            (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        });
+        Self { file: None, position, message: error.message().to_owned(), source: None }
+    }
+
+    fn range(key: &str, found: &dyn fmt::Display, allowed: &str) -> Self {
+        let message = format!("`{key}` is {found}; allowed: {allowed}");
+        Self { file: None, position: None, message, source: None }
+    }
+
+    fn unreadable(path: &Path, source: std::io::Error) -> Self {
+        let message = format!("cannot be read: {source}");
+        Self { file: Some(path.to_owned()), position: None, message, source: Some(source) }
+    }
+
+    pub(crate) fn no_database() -> Self {
+        let message = "`database` is missing; give the path of the database file".to_owned();
+        Self { file: None, position: None, message, source: None }
+    }
+
+    fn in_file(self, path: &Path) -> Self {
+        Self { file: Some(path.to_owned()), ..self }
+    }
+
+    /// The line of the fault, from 1, when it has one.
+    ///
+    /// ```
+    /// let error = tenure::PoolConfig::from_toml_str("create = 1").unwrap_err();
+    /// assert_eq!(error.line(), Some(1));
+    /// ```
+    pub fn line(&self) -> Option<usize> {
+        self.position.map(|(line, _)| line)
+    }
+
+    /// The column of the fault, in characters from 1, when it has one.
+    ///
+    /// ```
+    /// let error = tenure::PoolConfig::from_toml_str("create = 1").unwrap_err();
+    /// assert_eq!(error.column(), Some(10));
+    /// ```
+    pub fn column(&self) -> Option<usize> {
+        self.position.map(|(_, column)| column)
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("configuration ")?;
+        if let Some(file) = &self.file {
+            write!(f, "{} ", file.display())?;
+        }
+        if let Some((line, column)) = self.position {
+            write!(f, "line {line}, column {column}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}

@@ -1,0 +1,56 @@
+//! The pool's one thread of its own: what must not be done on a caller's time.
+//!
+//! It opens connections in place of those that a check-in had to close, and closes what has been idle
+//! too long. It holds the pool weakly, so that a pool ends with its last user, and it stops when the
+//! pool's end of the `stop` channel is gone.
+
+use std::convert::Infallible;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, select, tick};
+
+use crate::checkout::WeakPool;
+use crate::sqlite::Manager;
+
+/// How often idle connections are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Ends the thread when it is dropped.
+pub(crate) struct Housekeeping {
+    _stop: Sender<Infallible>,
+}
+
+impl Housekeeping {
+    /// `refill` tells of connections to open again.
+    pub(crate) fn start(
+        roles: Vec<WeakPool<Manager>>,
+        refill: Receiver<()>,
+    ) -> std::io::Result<Self> {
+        let (stop, stopped) = bounded(0);
+        thread::Builder::new()
+            .name("tenure-housekeeping".to_owned())
+            .spawn(move || keep_house(&roles, &refill, &stopped))?;
+        Ok(Self { _stop: stop })
+    }
+}
+
+fn keep_house(roles: &[WeakPool<Manager>], refill: &Receiver<()>, stopped: &Receiver<Infallible>) {
+    let ticks = tick(INTERVAL);
+    loop {
+        let each_role = |work: fn(&crate::checkout::Pool<Manager>)| {
+            for role in roles.iter().filter_map(WeakPool::upgrade) {
+                work(&role);
+            }
+        };
+        select! {
+            // Nothing is ever sent: what comes is the end.
+            recv(stopped) -> _ => return,
+            recv(refill) -> message => match message {
+                Ok(()) => each_role(|role| role.refill()),
+                Err(_) => return,
+            },
+            recv(ticks) -> _ => each_role(|role| role.close_idle()),
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! Every metric: name, type, unit, labels and help, in one table.
+//!
+//! The library records through the `metrics` facade and leaves the exporter to the application.
+//! Handles are made once, when a pool is opened: looking one up by name for each event costs about
+//! ten times as much as using it. It follows that the recorder must be installed *before* the pool is
+//! opened; handles made earlier record nothing, for ever.
+//!
+//! Labels are `pool` and closed sets of words; never a path, SQL or a place in the source.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+use parking_lot::Mutex;
+
+/// What a metric counts or measures.
+///
+/// ```
+/// use tenure::metrics::{MetricKind, METRICS};
+/// assert!(METRICS.iter().any(|metric| metric.kind == MetricKind::Histogram));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MetricKind {
+    /// Only ever rises; its name ends in `_total`.
+    Counter,
+    /// A present value.
+    Gauge,
+    /// A distribution, in seconds.
+    Histogram,
+}
+
+/// A row of [`METRICS`].
+///
+/// ```
+/// for metric in tenure::metrics::METRICS {
+///     println!("{:<34} {:?} {:?}: {}", metric.name, metric.kind, metric.labels, metric.help);
+/// }
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Metric {
+    /// As the exporter shows it.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: MetricKind,
+    /// The unit of its values.
+    pub unit: Unit,
+    /// Its labels besides `pool`, each with the values it can take.
+    pub labels: &'static [(&'static str, &'static [&'static str])],
+    /// What it means, in a sentence.
+    pub help: &'static str,
+}
+
+const ROLE: (&str, &[&str]) = ("role", &["read", "write"]);
+
+/// Upper bounds for the buckets of every `tenure_*_seconds` histogram: 10 us to 10 s.
+///
+/// Without bounds the Prometheus exporter renders a summary, which cannot be added up over
+/// instances. No bound is an integer, because Prometheus 3 writes those differently.
+///
+/// ```
+/// use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+/// use tenure::metrics::{DURATION_BUCKETS, METRICS, MetricKind};
+///
+/// let mut builder = PrometheusBuilder::new();
+/// for metric in METRICS.iter().filter(|metric| metric.kind == MetricKind::Histogram) {
+///     builder = builder
+///         .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), DURATION_BUCKETS)?;
+/// }
+/// let recorder = builder.build_recorder();
+/// # Ok::<(), metrics_exporter_prometheus::BuildError>(())
+/// ```
+pub const DURATION_BUCKETS: &[f64] = &[
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025,
+    0.05, 0.1, 0.25, 0.5, 0.999, 2.5, 4.999, 9.999,
+];
+
+/// Every metric that the crate records, and no other.
+///
+/// ```
+/// assert!(tenure::metrics::METRICS.iter().all(|metric| metric.name.starts_with("tenure_")));
+/// ```
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "tenure_connections",
+        kind: MetricKind::Gauge,
+        unit: Unit::Count,
+        labels: &[ROLE, ("state", &["idle", "used"])],
+        help: "Connections open now, by role and by whether somebody holds them.",
+    },
+    Metric {
+        name: "tenure_connections_max",
+        kind: MetricKind::Gauge,
+        unit: Unit::Count,
+        labels: &[ROLE],
+        help: "The most connections of a role that may be open.",
+    },
+    Metric {
+        name: "tenure_waiters",
+        kind: MetricKind::Gauge,
+        unit: Unit::Count,
+        labels: &[ROLE],
+        help: "Threads waiting for a connection now.",
+    },
+    Metric {
+        name: "tenure_checkouts_total",
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &[ROLE, ("outcome", CheckoutOutcome::NAMES)],
+        help: "Checkouts by how they ended.",
+    },
+    Metric {
+        name: "tenure_checkout_wait_seconds",
+        kind: MetricKind::Histogram,
+        unit: Unit::Seconds,
+        labels: &[ROLE],
+        help: "How long those who had to wait for a connection waited, in vain or not.",
+    },
+    Metric {
+        name: "tenure_hold_seconds",
+        kind: MetricKind::Histogram,
+        unit: Unit::Seconds,
+        labels: &[ROLE],
+        help: "How long a connection was held, from checkout to check-in.",
+    },
+    Metric {
+        name: "tenure_connections_opened_total",
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &[ROLE],
+        help: "Connections opened.",
+    },
+    Metric {
+        name: "tenure_connections_closed_total",
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &[ROLE, ("reason", CloseReason::NAMES)],
+        help: "Connections closed, by reason.",
+    },
+    Metric {
+        name: "tenure_checkin_repairs_total",
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &[("reason", Repair::NAMES)],
+        help: "Connections that came back with something left over, by what it was.",
+    },
+    Metric {
+        name: "tenure_transactions_total",
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &[("kind", TransactionKind::NAMES), ("outcome", TransactionOutcome::NAMES)],
+        help: "Transactions by kind and by how they ended.",
+    },
+    Metric {
+        name: "tenure_transaction_seconds",
+        kind: MetricKind::Histogram,
+        unit: Unit::Seconds,
+        labels: &[("kind", TransactionKind::NAMES)],
+        help: "How long a transaction was open, from BEGIN to its end.",
+    },
+    Metric {
+        name: "tenure_busy_retries_total",
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &[("op", Operation::NAMES)],
+        help: "Times SQLite found a lock taken and was told to try again, by operation.",
+    },
+    Metric {
+        name: "tenure_busy_timeouts_total",
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &[("op", Operation::NAMES)],
+        help: "Times a lock stayed taken for the whole busy time-out, by operation.",
+    },
+];
+
+/// A closed set of label values, and one metric handle for each.
+macro_rules! label {
+    ($(#[$meta:meta])* $name:ident { $($variant:ident => $word:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum $name { $($variant,)+ }
+
+        impl $name {
+            pub(crate) const NAMES: &'static [&'static str] = &[$($word,)+];
+        }
+    };
+}
+
+label!(
+    /// How a checkout ended.
+    CheckoutOutcome {
+        Immediate => "immediate",
+        Waited => "waited",
+        Timeout => "timeout",
+        Overloaded => "overloaded",
+        Unavailable => "unavailable",
+        ConnectFailed => "connect_failed",
+        Closed => "closed",
+    }
+);
+label!(
+    /// Why a connection was closed.
+    CloseReason {
+        Broken => "broken",
+        Idle => "idle",
+        PoolClosed => "pool_closed",
+    }
+);
+label!(
+    /// What a check-in found left over.
+    Repair {
+        OpenTransaction => "open_transaction",
+        Discarded => "discarded",
+    }
+);
+label!(
+    /// How a transaction was begun.
+    TransactionKind {
+        Immediate => "immediate",
+        Exclusive => "exclusive",
+        Snapshot => "snapshot",
+    }
+);
+label!(
+    /// How a transaction ended.
+    TransactionOutcome {
+        Commit => "commit",
+        Rollback => "rollback",
+        Busy => "busy",
+        Panic => "panic",
+        Error => "error",
+    }
+);
+label!(
+    /// What the connection was doing when it met a lock.
+    Operation {
+        Begin => "begin",
+        Read => "read",
+        Write => "write",
+        Commit => "commit",
+    }
+);
+
+/// The handles of a whole pool.
+#[derive(Debug)]
+pub(crate) struct PoolMetrics {
+    pool: PoolName,
+    repairs: Vec<Counter>,
+    transactions: Vec<Vec<Counter>>,
+    transaction_seconds: Vec<Histogram>,
+    busy_retries: Vec<Counter>,
+    busy_timeouts: Vec<Counter>,
+}
+
+impl PoolMetrics {
+    pub(crate) fn new(pool: PoolName) -> Self {
+        describe();
+        let name = pool.as_str();
+        let by = |metric: &'static str, label: &'static str, values: &[&'static str]| {
+            let one = |value| started(counter!(metric, "pool" => name.to_owned(), label => value));
+            values.iter().map(|value| one(*value)).collect::<Vec<_>>()
+        };
+        let transactions = |kind: &&'static str| {
+            let one = |outcome: &&'static str| {
+                started(counter!(
+                    "tenure_transactions_total",
+                    "pool" => name.to_owned(), "kind" => *kind, "outcome" => *outcome
+                ))
+            };
+            TransactionOutcome::NAMES.iter().map(one).collect()
+        };
+        let seconds = |kind: &&'static str| histogram!("tenure_transaction_seconds", "pool" => name.to_owned(), "kind" => *kind);
+        Self {
+            repairs: by("tenure_checkin_repairs_total", "reason", Repair::NAMES),
+            transactions: TransactionKind::NAMES.iter().map(transactions).collect(),
+            transaction_seconds: TransactionKind::NAMES.iter().map(seconds).collect(),
+            busy_retries: by("tenure_busy_retries_total", "op", Operation::NAMES),
+            busy_timeouts: by("tenure_busy_timeouts_total", "op", Operation::NAMES),
+            pool,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.pool.as_str()
+    }
+
+    pub(crate) fn role(&self, role: &'static str) -> RoleMetrics {
+        RoleMetrics::new(self.name(), role)
+    }
+
+    pub(crate) fn repair(&self, repair: Repair) {
+        self.repairs[repair as usize].increment(1);
+    }
+
+    pub(crate) fn transaction(
+        &self,
+        kind: TransactionKind,
+        outcome: TransactionOutcome,
+        begun: Option<Instant>,
+    ) {
+        self.transactions[kind as usize][outcome as usize].increment(1);
+        if let Some(begun) = begun {
+            self.transaction_seconds[kind as usize].record(begun.elapsed());
+        }
+    }
+
+    pub(crate) fn busy_retry(&self, operation: Operation) {
+        self.busy_retries[operation as usize].increment(1);
+    }
+
+    pub(crate) fn busy_timeout(&self, operation: Operation) {
+        self.busy_timeouts[operation as usize].increment(1);
+    }
+}
+
+/// The handles of one role.
+#[derive(Debug)]
+pub(crate) struct RoleMetrics {
+    pub(crate) limit: Gauge,
+    pub(crate) idle: Gauge,
+    pub(crate) used: Gauge,
+    pub(crate) waiters: Gauge,
+    pub(crate) hold: Histogram,
+    pub(crate) opened: Counter,
+    wait: Histogram,
+    checkouts: Vec<Counter>,
+    closed: Vec<Counter>,
+}
+
+impl RoleMetrics {
+    fn new(pool: &str, role: &'static str) -> Self {
+        let pool = || pool.to_owned();
+        let connections = |state: &'static str| gauge!("tenure_connections", "pool" => pool(), "role" => role, "state" => state);
+        let checkouts = |outcome: &&'static str| {
+            started(counter!(
+                "tenure_checkouts_total",
+                "pool" => pool(), "role" => role, "outcome" => *outcome
+            ))
+        };
+        let closed = |reason: &&'static str| {
+            started(counter!(
+                "tenure_connections_closed_total",
+                "pool" => pool(), "role" => role, "reason" => *reason
+            ))
+        };
+        let metrics = Self {
+            limit: gauge!("tenure_connections_max", "pool" => pool(), "role" => role),
+            idle: connections("idle"),
+            used: connections("used"),
+            waiters: gauge!("tenure_waiters", "pool" => pool(), "role" => role),
+            hold: histogram!("tenure_hold_seconds", "pool" => pool(), "role" => role),
+            opened: started(counter!(
+                "tenure_connections_opened_total", "pool" => pool(), "role" => role
+            )),
+            wait: histogram!("tenure_checkout_wait_seconds", "pool" => pool(), "role" => role),
+            checkouts: CheckoutOutcome::NAMES.iter().map(checkouts).collect(),
+            closed: CloseReason::NAMES.iter().map(closed).collect(),
+        };
+        for gauge in [&metrics.limit, &metrics.idle, &metrics.used, &metrics.waiters] {
+            gauge.set(0.0);
+        }
+        metrics
+    }
+
+    pub(crate) fn checkout(&self, outcome: CheckoutOutcome, started: Instant) {
+        self.checkouts[outcome as usize].increment(1);
+        // Waits in vain count too: else the picture is best when everybody times out.
+        if matches!(
+            outcome,
+            CheckoutOutcome::Waited | CheckoutOutcome::Timeout | CheckoutOutcome::ConnectFailed
+        ) {
+            self.wait.record(started.elapsed());
+        }
+    }
+
+    pub(crate) fn closed(&self, reason: CloseReason) {
+        self.closed[reason as usize].increment(1);
+    }
+}
+
+/// A counter that shows 0 from the start, so that a rate sees the first event.
+fn started(counter: Counter) -> Counter {
+    counter.increment(0);
+    counter
+}
+
+fn describe() {
+    for Metric { name, kind, unit, help, .. } in METRICS {
+        match kind {
+            MetricKind::Counter => metrics::describe_counter!(*name, *unit, *help),
+            MetricKind::Gauge => metrics::describe_gauge!(*name, *unit, *help),
+            MetricKind::Histogram => metrics::describe_histogram!(*name, *unit, *help),
+        }
+    }
+}
+
+/// The names of the pools that are open in this process.
+static NAMES: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+
+/// A pool's name, no other pool's while it lives: two pools under one name would add up their
+/// counters and overwrite each other's gauges.
+#[derive(Debug)]
+pub(crate) struct PoolName(String);
+
+impl PoolName {
+    /// The name as given; `None` when a pool has it already.
+    pub(crate) fn exactly(name: &str) -> Option<Self> {
+        let mut names = NAMES.lock();
+        names.get_or_insert_default().insert(name.to_owned()).then(|| Self(name.to_owned()))
+    }
+
+    /// The name, with `-2`, `-3` .. appended if need be.
+    pub(crate) fn like(name: &str) -> Self {
+        let mut names = NAMES.lock();
+        let names = names.get_or_insert_default();
+        let mut unique = name.to_owned();
+        let mut number = 1;
+        while !names.insert(unique.clone()) {
+            number += 1;
+            unique = format!("{name}-{number}");
+        }
+        Self(unique)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for PoolName {
+    fn drop(&mut self) {
+        if let Some(names) = &mut *NAMES.lock() {
+            names.remove(&self.0);
+        }
+    }
+}

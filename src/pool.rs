@@ -1,0 +1,457 @@
+//! The front door: a pool with two roles, named after the methods of [`std::sync::RwLock`].
+//!
+//! SQLite in WAL mode has that shape, but better: readers and the writer run at the same time. There
+//! is one writing connection because SQLite lets one write at a time anyway: a second could only wait
+//! inside SQLite, where nobody is served in order, and would empty the first one's page cache with
+//! every commit.
+
+use std::fmt;
+use std::panic::Location;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::builder::Builder;
+use crate::checkout::{self, Wait};
+use crate::config::PoolConfig;
+use crate::error::{CheckoutError, Error, OpenError};
+use crate::housekeeping::Housekeeping;
+use crate::sqlite::{Manager, ReadGuard, Recipe, Snapshot, Transaction, WriteGuard, run_hooks};
+use crate::status::PoolStatus;
+
+/// A pool of connections to one SQLite database file.
+///
+/// Cloning is cheap and shares the pool. It ends when the last clone is dropped: idle connections are
+/// closed at once, those that [`read_owned`](Self::read_owned) guards and detached connections hold
+/// when they come back.
+///
+/// ```
+/// # fn main() -> Result<(), tenure::Error> {
+/// let directory = tempfile::tempdir().map_err(tenure::Error::other)?;
+/// let pool = tenure::Pool::open(directory.path().join("app.db"))?;
+///
+/// pool.transaction(|tx| {
+///     tx.execute_batch("CREATE TABLE task (id INTEGER PRIMARY KEY, title TEXT)")?;
+///     tx.execute("INSERT INTO task (title) VALUES (?1)", ["write"])?;
+///     Ok(())
+/// })?;
+///
+/// let title: String = pool.read()?.query_one("SELECT title FROM task", [], |row| row.get(0))?;
+/// assert_eq!(title, "write");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Pool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    readers: checkout::Pool<Manager>,
+    /// `None` with `access = "read-only"`.
+    writer: Option<checkout::Pool<Manager>>,
+    recipe: Arc<Recipe>,
+    _housekeeping: Housekeeping,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.readers.close();
+        if let Some(writer) = &self.writer {
+            writer.close();
+        }
+    }
+}
+
+/// Opening.
+impl Pool {
+    pub(crate) fn new(
+        readers: checkout::Pool<Manager>,
+        writer: Option<checkout::Pool<Manager>>,
+        recipe: Arc<Recipe>,
+        housekeeping: Housekeeping,
+    ) -> Self {
+        let inner = Inner { readers, writer, recipe, _housekeeping: housekeeping };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Opens a pool with default settings; the file is created when it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], as [`Builder::open`].
+    ///
+    /// ```
+    /// let directory = tempfile::tempdir()?;
+    /// let pool = tenure::Pool::open(directory.path().join("app.db"))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(database: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::builder().database(database).open()
+    }
+
+    /// Settings and closures before opening.
+    ///
+    /// ```
+    /// let builder = tenure::Pool::builder().database("app.db").readers(4);
+    /// ```
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Opens a pool as a TOML file says; see [`PoolConfig`] for the keys. To add closures, use
+    /// [`Builder::config`] with [`PoolConfig::from_file`].
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]: [`OpenError::Config`] when the file is wrong, else as [`Builder::open`].
+    ///
+    /// ```
+    /// let directory = tempfile::tempdir()?;
+    /// let file = directory.path().join("pool.toml");
+    /// std::fs::write(&file, "database = 'app.db'\nreaders = 2")?;
+    /// let pool = tenure::Pool::from_config_file(&file)?;
+    /// assert_eq!(pool.status().read.limit, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn from_config_file(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::builder().config(PoolConfig::from_file(path)?).open()
+    }
+}
+
+/// Checkouts. Each waits in order of arrival, at most for `checkout_timeout` unless it says
+/// otherwise.
+impl Pool {
+    /// Checks out a query-only connection.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckoutError`] when none could be had in time.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let one: i64 = pool.read()?.query_one("SELECT 1", [], |row| row.get(0))?;
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn read(&self) -> Result<ReadGuard<'_>, CheckoutError> {
+        self.read_within(self.usual_wait())
+    }
+
+    /// Checks out a query-only connection if one is idle and nobody waits; never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckoutError`] at once otherwise.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// assert!(pool.try_read().is_ok());
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn try_read(&self) -> Result<ReadGuard<'_>, CheckoutError> {
+        self.read_within(Wait::Never)
+    }
+
+    /// As [`read`](Self::read), waiting at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckoutError`] when none could be had in time.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let reader = pool.read_timeout(std::time::Duration::from_millis(100))?;
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn read_timeout(&self, timeout: Duration) -> Result<ReadGuard<'_>, CheckoutError> {
+        self.read_within(Wait::AtMost(timeout))
+    }
+
+    /// As [`read`](Self::read), with a guard that keeps the pool's connections instead of borrowing
+    /// the pool.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckoutError`] when none could be had in time.
+    ///
+    /// ```
+    /// fn reader() -> Result<tenure::ReadGuard<'static>, tenure::Error> {
+    ///     let pool = tenure::testing::temporary()?;
+    ///     Ok(pool.read_owned()?)
+    /// }
+    /// let one: i64 = reader()?.query_one("SELECT 1", [], |row| row.get(0))?;
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn read_owned(&self) -> Result<ReadGuard<'static>, CheckoutError> {
+        let guard = self.inner.readers.check_out_owned(self.usual_wait(), Location::caller());
+        guard.map(ReadGuard::new)
+    }
+
+    /// Checks out the writing connection.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckoutError`] when it could not be had in time, or the pool is read-only.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let writer = pool.write()?;
+    /// writer.execute_batch("CREATE TABLE task (title TEXT)")?;
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn write(&self) -> Result<WriteGuard<'_>, CheckoutError> {
+        self.write_within(self.usual_wait())
+    }
+
+    /// Checks out the writing connection if it is idle and nobody waits; never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckoutError`] at once otherwise.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let writer = pool.try_write()?;
+    /// assert!(pool.try_write().is_err());
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn try_write(&self) -> Result<WriteGuard<'_>, CheckoutError> {
+        self.write_within(Wait::Never)
+    }
+
+    /// As [`write`](Self::write), waiting at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckoutError`] when it could not be had in time, or the pool is read-only.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let writer = pool.write_timeout(std::time::Duration::from_millis(100))?;
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn write_timeout(&self, timeout: Duration) -> Result<WriteGuard<'_>, CheckoutError> {
+        self.write_within(Wait::AtMost(timeout))
+    }
+
+    /// As [`write`](Self::write), with a guard that keeps the pool's connections instead of
+    /// borrowing the pool.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckoutError`] when it could not be had in time, or the pool is read-only.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let writer: tenure::WriteGuard<'static> = pool.write_owned()?;
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn write_owned(&self) -> Result<WriteGuard<'static>, CheckoutError> {
+        let guard = self.writer()?.check_out_owned(self.usual_wait(), Location::caller());
+        guard.map(WriteGuard::new)
+    }
+
+    #[track_caller]
+    fn read_within(&self, wait: Wait) -> Result<ReadGuard<'_>, CheckoutError> {
+        self.inner.readers.check_out(wait, Location::caller()).map(ReadGuard::new)
+    }
+
+    #[track_caller]
+    fn write_within(&self, wait: Wait) -> Result<WriteGuard<'_>, CheckoutError> {
+        self.writer()?.check_out(wait, Location::caller()).map(WriteGuard::new)
+    }
+
+    fn writer(&self) -> Result<&checkout::Pool<Manager>, CheckoutError> {
+        self.inner.writer.as_ref().ok_or_else(CheckoutError::read_only)
+    }
+
+    fn usual_wait(&self) -> Wait {
+        Wait::AtMost(self.config().checkout_timeout)
+    }
+}
+
+/// Whole units of work.
+impl Pool {
+    /// Checks out the writer, begins a transaction, runs `work`, commits, and gives the writer back.
+    ///
+    /// If `work` returns an error the transaction is rolled back, and the error returned as it is,
+    /// whatever becomes of the rollback. If it panics the transaction is rolled back and the
+    /// connection given back before the panic goes on. Hooks of
+    /// [`Transaction::on_commit`] run last, when nothing is held any more.
+    ///
+    /// # Errors
+    ///
+    /// What `work` returns; else [`Error::Checkout`], [`Error::Begin`] or [`Error::Commit`].
+    ///
+    /// # Panics
+    ///
+    /// When `work` or a hook does.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// pool.write()?.execute_batch("CREATE TABLE task (id INTEGER PRIMARY KEY, title TEXT)")?;
+    /// let id = pool.transaction(|tx| {
+    ///     tx.execute("INSERT INTO task (title) VALUES (?1)", ["write"])?;
+    ///     Ok(tx.last_insert_rowid())
+    /// })?;
+    /// assert_eq!(id, 1);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn transaction<T>(
+        &self,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.transaction_with_error(work)
+    }
+
+    /// As [`transaction`](Self::transaction), with an error type of the caller's.
+    ///
+    /// The two are separate because one that is generic could not be called with `?` in its closure
+    /// without saying the type each time.
+    ///
+    /// # Errors
+    ///
+    /// What `work` returns; else as [`transaction`](Self::transaction), converted.
+    ///
+    /// # Panics
+    ///
+    /// When `work` or a hook does.
+    ///
+    /// ```
+    /// fn create(pool: &tenure::Pool) -> anyhow::Result<()> {
+    ///     pool.transaction_with_error(|tx| {
+    ///         tx.execute_batch("CREATE TABLE task (title TEXT)")?;
+    ///         anyhow::ensure!(tx.table_exists(None, "task")?, "no table");
+    ///         Ok(())
+    ///     })
+    /// }
+    /// create(&tenure::testing::temporary()?)?;
+    /// # Ok::<(), anyhow::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn transaction_with_error<T, E: From<Error>>(
+        &self,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut writer = self.write().map_err(Error::from)?;
+        let mut tx = writer.transaction().map_err(Error::from)?;
+        // An error rolls back by dropping the transaction, which cannot replace that error.
+        let value = work(&mut tx)?;
+        let hooks = tx.commit_for_later_hooks().map_err(Error::from)?;
+        drop(writer);
+        run_hooks(hooks);
+        Ok(value)
+    }
+
+    /// Checks out a reader and runs `work` on one consistent view of the database.
+    ///
+    /// # Errors
+    ///
+    /// What `work` returns; else [`Error::Checkout`] or [`Error::Begin`].
+    ///
+    /// # Panics
+    ///
+    /// When `work` does.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// pool.write()?.execute_batch("CREATE TABLE task (done INTEGER)")?;
+    /// let (all, done) = pool.snapshot(|snapshot| {
+    ///     let count = |sql| snapshot.query_one(sql, [], |row| row.get::<_, i64>(0));
+    ///     Ok((count("SELECT count(*) FROM task")?, count("SELECT count(*) FROM task WHERE done")?))
+    /// })?;
+    /// assert!(done <= all);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn snapshot<T>(
+        &self,
+        work: impl FnOnce(&Snapshot<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.snapshot_with_error(work)
+    }
+
+    /// As [`snapshot`](Self::snapshot), with an error type of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// What `work` returns; else as [`snapshot`](Self::snapshot), converted.
+    ///
+    /// # Panics
+    ///
+    /// When `work` does.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let one = pool.snapshot_with_error(|snapshot| {
+    ///     let one: i64 = snapshot.query_one("SELECT 1", [], |row| row.get(0))?;
+    ///     Ok::<_, anyhow::Error>(one)
+    /// })?;
+    /// assert_eq!(one, 1);
+    /// # Ok::<(), anyhow::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn snapshot_with_error<T, E: From<Error>>(
+        &self,
+        work: impl FnOnce(&Snapshot<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut reader = self.read().map_err(Error::from)?;
+        let snapshot = reader.snapshot().map_err(Error::from)?;
+        work(&snapshot)
+    }
+}
+
+/// Looking at it.
+impl Pool {
+    /// Who holds and who waits, now. It takes each role's lock for as long as a copy takes.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// println!("{}", pool.status());
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn status(&self) -> PoolStatus {
+        PoolStatus {
+            name: self.name().to_owned(),
+            read: self.inner.readers.status(),
+            write: self.inner.writer.as_ref().map(checkout::Pool::status),
+        }
+    }
+
+    /// The label `pool` in metrics.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary_with(tenure::Pool::builder().name("orders"))?;
+    /// assert_eq!(pool.name(), "orders");
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn name(&self) -> &str {
+        self.inner.recipe.metrics.name()
+    }
+
+    /// The settings that the pool was opened with.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// assert!(pool.config().foreign_keys);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn config(&self) -> &PoolConfig {
+        &self.inner.recipe.config
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("name", &self.name()).finish_non_exhaustive()
+    }
+}

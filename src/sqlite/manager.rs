@@ -1,0 +1,220 @@
+//! How a connection is made: the same way each time, for the first one and for every replacement.
+//!
+//! r2d2_sqlite opens the file; this adds what makes one connection like the other. The order matters:
+//! the time-out for locks first, because the pragmas after it may meet one; then what protects the
+//! file; then the caller's `on_connect`; last the busy handler and, for readers, `query_only`, which
+//! the closure must not be able to undo. `rusqlite` is not asked to interpret the path: it is absolute
+//! here, so SQLite cannot take it for a URI.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use r2d2::ManageConnection;
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+use tempfile::TempDir;
+
+use super::busy::Busy;
+use super::checkin;
+use super::session::Session;
+use crate::config::{Access, PoolConfig};
+use crate::error::{BoxError, ConnectError, is_busy};
+use crate::ffi::Handle;
+use crate::metrics::{Operation, PoolMetrics};
+
+/// What a connection is for.
+///
+/// ```
+/// use tenure::{Pool, Role};
+///
+/// let directory = tempfile::tempdir()?;
+/// let pool = Pool::builder()
+///     .database(directory.path().join("app.db"))
+///     .on_connect(|connection, role| {
+///         if role == Role::Read {
+///             connection.pragma_update(None, "temp_store", "memory")?;
+///         }
+///         Ok(())
+///     })
+///     .open()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Role {
+    /// One of many, query-only.
+    Read,
+    /// The one that writes.
+    Write,
+}
+
+impl Role {
+    /// As in errors, in the log and in the label `role` of metrics.
+    ///
+    /// ```
+    /// assert_eq!(tenure::Role::Write.name(), "write");
+    /// ```
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The caller's closure for every new connection.
+pub(crate) type OnConnect = dyn Fn(&mut Connection, Role) -> Result<(), BoxError> + Send + Sync;
+
+/// What all connections of a pool have in common.
+pub(crate) struct Recipe {
+    pub(crate) path: PathBuf,
+    pub(crate) config: PoolConfig,
+    pub(crate) on_connect: Option<Box<OnConnect>>,
+    pub(crate) metrics: Arc<PoolMetrics>,
+    /// Deleted when the last connection that needs it is gone.
+    pub(crate) directory: Option<Arc<TempDir>>,
+}
+
+/// Makes and inspects the connections of one role.
+pub(crate) struct Manager {
+    source: SqliteConnectionManager,
+    recipe: Arc<Recipe>,
+    role: Role,
+}
+
+impl Manager {
+    pub(crate) fn new(recipe: Arc<Recipe>, role: Role) -> Self {
+        let access = match recipe.config.access {
+            Access::ReadWrite => OpenFlags::SQLITE_OPEN_READ_WRITE,
+            Access::ReadOnly => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        };
+        // One thread at a time uses a connection, which is what NO_MUTEX asks for. The file exists:
+        // nothing is created here.
+        let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+        let source = SqliteConnectionManager::file(&recipe.path).with_flags(flags);
+        Self { source, recipe, role }
+    }
+
+    /// Opens and configures, up to what lending it needs.
+    pub(crate) fn open(&self) -> Result<Connection, ConnectError> {
+        let Recipe { config, on_connect, .. } = &*self.recipe;
+        let mut connection =
+            self.source.connect().map_err(|source| ConnectError::Open { source })?;
+        configure(&connection, config)?;
+        if let Some(on_connect) = on_connect {
+            on_connect(&mut connection, self.role)
+                .map_err(|source| ConnectError::OnConnect { source })?;
+            if !connection.is_autocommit() {
+                return Err(ConnectError::OnConnectLeftTransaction);
+            }
+        }
+        Ok(connection)
+    }
+}
+
+impl ManageConnection for Manager {
+    type Connection = Session;
+    type Error = ConnectError;
+
+    fn connect(&self) -> Result<Session, ConnectError> {
+        let connection = self.open()?;
+        let Recipe { config, metrics, directory, .. } = &*self.recipe;
+        let usual = match self.role {
+            Role::Read => Operation::Read,
+            Role::Write => Operation::Write,
+        };
+        if self.role == Role::Read {
+            set(&connection, "query_only", "query_only", true)?;
+        }
+        let busy = Arc::new(Busy::new(config.busy_timeout, usual, Arc::clone(metrics)));
+        let handle = Handle::new(connection, busy);
+        Ok(Session::new(handle, self.role, Arc::clone(metrics), directory.clone()))
+    }
+
+    /// Never asked: connections to a local file do not go away while idle.
+    fn is_valid(&self, _: &mut Session) -> Result<(), ConnectError> {
+        Ok(())
+    }
+
+    fn has_broken(&self, session: &mut Session) -> bool {
+        !checkin::inspect(session)
+    }
+}
+
+fn configure(connection: &Connection, config: &PoolConfig) -> Result<(), ConnectError> {
+    let setting = |setting| move |source| ConnectError::Setting { setting, source };
+    connection.busy_timeout(config.busy_timeout).map_err(setting("busy_timeout"))?;
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, config.defensive)
+        .map_err(setting("defensive"))?;
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, config.trusted_schema)
+        .map_err(setting("trusted_schema"))?;
+    set(connection, "cell_size_check", "cell_size_check", config.cell_size_check)?;
+    // Negative: in KiB rather than in pages.
+    set(connection, "cache_size_kib", "cache_size", -i64::from(config.cache_size_kib))?;
+    set(connection, "mmap_size_mib", "mmap_size", i64::from(config.mmap_size_mib) << 20)?;
+    set(connection, "foreign_keys", "foreign_keys", config.foreign_keys)?;
+    if config.access == Access::ReadWrite {
+        set_journal_mode(connection, config)?;
+    }
+    // After the journal mode, which chooses what it means.
+    set(connection, "synchronous", "synchronous", config.synchronous.name())?;
+    connection.set_prepared_statement_cache_capacity(config.statement_cache);
+    Ok(())
+}
+
+fn set(
+    connection: &Connection,
+    setting: &'static str,
+    pragma: &str,
+    value: impl rusqlite::ToSql,
+) -> Result<(), ConnectError> {
+    // Some pragmas answer with a row, which is no error.
+    connection
+        .pragma(None, pragma, value, |_| Ok(()))
+        .map_err(|source| ConnectError::Setting { setting, source })
+}
+
+/// SQLite does not call the busy handler for a change of journal mode, so it is tried again here.
+fn set_journal_mode(connection: &Connection, config: &PoolConfig) -> Result<(), ConnectError> {
+    let failed = |source| ConnectError::Setting { setting: "journal_mode", source };
+    let wanted = config.journal_mode.name();
+    let began = Instant::now();
+    loop {
+        let found = journal_mode(connection).map_err(failed)?;
+        if found == wanted {
+            return Ok(());
+        }
+        let changed = connection
+            .pragma_update_and_check(None, "journal_mode", wanted, |row| row.get::<_, String>(0));
+        match changed {
+            Ok(mode) if mode == wanted => {
+                tracing::info!(
+                    from = found,
+                    to = mode,
+                    "the journal mode of the database was changed"
+                );
+                return Ok(());
+            }
+            Ok(found) => return Err(ConnectError::JournalMode { wanted, found }),
+            Err(error) if is_busy(&error) && began.elapsed() < config.busy_timeout => {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+fn journal_mode(connection: &Connection) -> rusqlite::Result<String> {
+    connection.pragma_query_value(None, "journal_mode", |row| row.get(0))
+}

@@ -1,0 +1,24 @@
+//! WHAT a connection is: how it is opened, what may be done with it, and what must be clean before
+//! the next borrower gets it.
+
+mod busy;
+mod checkin;
+mod extensions;
+mod guard;
+mod manager;
+mod savepoint;
+mod session;
+mod snapshot;
+mod transaction;
+mod version;
+
+pub use guard::{Detached, ReadGuard, WriteGuard};
+pub use manager::Role;
+pub use savepoint::Savepoint;
+pub use session::{ReadSession, Session};
+pub use snapshot::Snapshot;
+pub use transaction::{Transaction, TryCommitError};
+
+pub(crate) use manager::{Manager, OnConnect, Recipe};
+pub(crate) use transaction::run_hooks;
+pub(crate) use version::check_wal_is_safe;

@@ -1,0 +1,388 @@
+//! A write transaction: begun IMMEDIATE, ended once.
+//!
+//! It borrows its guard mutably, so the guard cannot be used behind it; `commit` and `rollback` take
+//! it by value, so it cannot be used after its end; dropping it rolls back. IMMEDIATE, because a
+//! transaction that reads first and writes later is refused by SQLite, at once and whatever the
+//! time-out, when another writer got there in between.
+//!
+//! `commit` does not give the transaction back on failure: an error that borrows the guard cannot
+//! pass through `?` into `Box<dyn Error>`. It tries BUSY again by itself instead, and
+//! [`Transaction::try_commit`] is there for those who want the transaction back.
+
+use std::cell::RefCell;
+use std::error::Error;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem;
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::ErrorCode;
+
+use super::savepoint::Savepoint;
+use super::session::Session;
+use crate::checkout::Pinned;
+use crate::error::{BeginError, CommitError, RollbackError, SavepointError, is_busy};
+use crate::metrics::{Operation, TransactionKind, TransactionOutcome};
+
+/// Between two tries of a COMMIT for which SQLite did not call the busy handler.
+const COMMIT_RETRY: Duration = Duration::from_millis(1);
+
+/// Runs after COMMIT.
+pub(super) type Hook = Box<dyn FnOnce()>;
+
+/// The hooks of a transaction and of the savepoints released into it.
+pub(super) type Hooks = RefCell<Vec<Hook>>;
+
+/// A write transaction. Dropping it rolls back.
+///
+/// Made by [`WriteGuard::transaction`](crate::WriteGuard::transaction), or by
+/// [`Pool::transaction`](crate::Pool::transaction), which also ends it. It dereferences to
+/// [`Session`].
+///
+/// ```
+/// let pool = tenure::testing::temporary()?;
+/// let mut writer = pool.write()?;
+/// let tx = writer.transaction()?;
+/// tx.execute_batch("CREATE TABLE task (title TEXT)")?;
+/// tx.execute("INSERT INTO task VALUES (?1)", ["write"])?;
+/// tx.commit()?;
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[must_use = "dropping a transaction rolls it back"]
+pub struct Transaction<'g> {
+    session: &'g Session,
+    kind: TransactionKind,
+    begun: Instant,
+    hooks: Hooks,
+    /// Set once its end is decided.
+    ended: bool,
+    _pinned: Pinned,
+}
+
+impl<'g> Transaction<'g> {
+    pub(super) fn begin(session: &'g Session, kind: TransactionKind) -> Result<Self, BeginError> {
+        let sql = match kind {
+            TransactionKind::Exclusive => "BEGIN EXCLUSIVE",
+            _ => "BEGIN IMMEDIATE",
+        };
+        begin(session, kind, sql)?;
+        Ok(Self {
+            session,
+            kind,
+            begun: Instant::now(),
+            hooks: Hooks::default(),
+            ended: false,
+            _pinned: PhantomData,
+        })
+    }
+
+    /// Sets a savepoint. The transaction cannot be used before the savepoint has ended.
+    ///
+    /// # Errors
+    ///
+    /// When SQL text, or SQLite itself, has ended the transaction.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// pool.write()?.execute_batch("CREATE TABLE task (title TEXT)")?;
+    /// pool.transaction(|tx| {
+    ///     tx.execute("INSERT INTO task VALUES ('kept')", [])?;
+    ///     let savepoint = tx.savepoint()?;
+    ///     savepoint.execute("INSERT INTO task VALUES ('not kept')", [])?;
+    ///     savepoint.rollback()?;
+    ///     Ok(())
+    /// })?;
+    /// let count: i64 = pool.read()?.query_one("SELECT count(*) FROM task", [], |row| row.get(0))?;
+    /// assert_eq!(count, 1);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn savepoint(&mut self) -> Result<Savepoint<'_>, SavepointError> {
+        Savepoint::set(self.session, &self.hooks, 1)
+    }
+
+    /// Has `hook` run after this transaction was committed; it never runs after a rollback.
+    ///
+    /// Hooks run in order, on this thread: in [`commit`](Self::commit) while the guard is still
+    /// held, so a hook must not ask for the writer there; with
+    /// [`Pool::transaction`](crate::Pool::transaction) after the writer was given back. If one
+    /// panics, the others still run, then the panic goes on. The commit stands.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// let (sender, receiver) = mpsc::channel();
+    /// let pool = tenure::testing::temporary()?;
+    /// pool.transaction(|tx| {
+    ///     let sender = sender.clone();
+    ///     tx.on_commit(move || sender.send("committed").unwrap());
+    ///     assert!(receiver.try_recv().is_err());
+    ///     Ok(())
+    /// })?;
+    /// assert_eq!(receiver.try_recv(), Ok("committed"));
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn on_commit(&self, hook: impl FnOnce() + 'static) {
+        self.hooks.borrow_mut().push(Box::new(hook));
+    }
+
+    /// Commits. `Ok` means durable, as far as `synchronous` says.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`]; after every kind but [`CommitError::Unknown`] the work is certainly undone.
+    /// BUSY is tried again until `busy_timeout` has passed.
+    ///
+    /// # Panics
+    ///
+    /// When a hook does, after the commit.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let mut writer = pool.write()?;
+    /// let tx = writer.transaction()?;
+    /// tx.execute_batch("CREATE TABLE task (title TEXT)")?;
+    /// tx.commit()?;
+    /// assert!(writer.table_exists(None, "task")?);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn commit(mut self) -> Result<(), CommitError> {
+        let hooks = self.commit_in_place()?;
+        drop(self);
+        run_hooks(hooks);
+        Ok(())
+    }
+
+    /// Commits, and gives the transaction back if that fails, to mend it or to try again.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit), with the transaction.
+    ///
+    /// # Panics
+    ///
+    /// As [`commit`](Self::commit).
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let mut writer = pool.write()?;
+    /// writer.execute_batch(
+    ///     "CREATE TABLE team (id INTEGER PRIMARY KEY);
+    ///      CREATE TABLE member (team REFERENCES team DEFERRABLE INITIALLY DEFERRED);",
+    /// )?;
+    /// let tx = writer.transaction()?;
+    /// tx.execute("INSERT INTO member VALUES (1)", [])?;
+    /// let tx = match tx.try_commit() {
+    ///     Ok(()) => unreachable!("there is no team 1"),
+    ///     Err(refused) => refused.into_transaction(),
+    /// };
+    /// tx.execute("INSERT INTO team VALUES (1)", [])?;
+    /// tx.commit()?;
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn try_commit(mut self) -> Result<(), TryCommitError<'g>> {
+        match self.commit_in_place() {
+            Ok(hooks) => {
+                drop(self);
+                run_hooks(hooks);
+                Ok(())
+            }
+            Err(error) => Err(TryCommitError { transaction: self, error }),
+        }
+    }
+
+    /// Undoes everything.
+    ///
+    /// # Errors
+    ///
+    /// [`RollbackError`] when SQLite fails to; the connection is then closed at check-in, which
+    /// undoes the work as well.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let mut writer = pool.write()?;
+    /// let tx = writer.transaction()?;
+    /// tx.execute_batch("CREATE TABLE task (title TEXT)")?;
+    /// tx.rollback()?;
+    /// assert!(!writer.table_exists(None, "task")?);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn rollback(mut self) -> Result<(), RollbackError> {
+        self.end(TransactionOutcome::Rollback);
+        self.session.roll_back().map_err(|source| RollbackError { source })
+    }
+
+    /// Commits and returns the hooks, for the caller to run once it holds nothing any more.
+    pub(crate) fn commit_for_later_hooks(mut self) -> Result<Vec<Hook>, CommitError> {
+        self.commit_in_place()
+    }
+
+    fn commit_in_place(&mut self) -> Result<Vec<Hook>, CommitError> {
+        let limit = self.session.busy().timeout();
+        let began = Instant::now();
+        loop {
+            if self.session.is_autocommit() {
+                self.end(TransactionOutcome::Error);
+                return Err(CommitError::NotOpen);
+            }
+            let Err(source) = self.session.run(Operation::Commit, "COMMIT") else {
+                self.end(TransactionOutcome::Commit);
+                return Ok(mem::take(&mut *self.hooks.borrow_mut()));
+            };
+            let waited = began.elapsed();
+            match source.sqlite_error_code() {
+                Some(ErrorCode::DatabaseBusy) if waited < limit => thread::sleep(COMMIT_RETRY),
+                Some(ErrorCode::DatabaseBusy) => {
+                    return Err(CommitError::Busy { waited, limit, source });
+                }
+                Some(ErrorCode::SystemIoFailure) => {
+                    // What the connection believes about the file cannot be trusted any more.
+                    self.session.condemn();
+                    self.end(TransactionOutcome::Error);
+                    return Err(CommitError::Unknown { source });
+                }
+                _ => return Err(CommitError::Refused { source }),
+            }
+        }
+    }
+
+    fn end(&mut self, outcome: TransactionOutcome) {
+        if !mem::replace(&mut self.ended, true) {
+            self.session.metrics().transaction(self.kind, outcome, Some(self.begun));
+        }
+    }
+}
+
+/// Runs the statement that begins a transaction, and says what its failure means.
+pub(super) fn begin(
+    session: &Session,
+    kind: TransactionKind,
+    sql: &'static str,
+) -> Result<(), BeginError> {
+    if !session.is_autocommit() {
+        session.metrics().transaction(kind, TransactionOutcome::Error, None);
+        return Err(BeginError::AlreadyOpen);
+    }
+    let began = Instant::now();
+    session.run(Operation::Begin, sql).map_err(|source| {
+        if is_busy(&source) {
+            session.metrics().transaction(kind, TransactionOutcome::Busy, None);
+            let limit = session.busy().timeout();
+            return BeginError::Busy { waited: began.elapsed(), limit, source };
+        }
+        session.metrics().transaction(kind, TransactionOutcome::Error, None);
+        BeginError::Sqlite { source }
+    })
+}
+
+/// All of them, even if one panics; then that panic goes on.
+pub(crate) fn run_hooks(hooks: Vec<Hook>) {
+    let mut first_panic = None;
+    for hook in hooks {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(hook)) {
+            first_panic.get_or_insert(panic);
+        }
+    }
+    if let Some(panic) = first_panic {
+        resume_unwind(panic);
+    }
+}
+
+impl Deref for Transaction<'_> {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        self.session
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let outcome = if thread::panicking() {
+            TransactionOutcome::Panic
+        } else {
+            TransactionOutcome::Rollback
+        };
+        self.end(outcome);
+        if let Err(error) = self.session.roll_back() {
+            tracing::error!(%error, "cannot roll back; the connection will be closed instead");
+        }
+    }
+}
+
+impl fmt::Debug for Transaction<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction")
+            .field("kind", &self.kind)
+            .field("age", &self.begun.elapsed())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A commit that failed, and its transaction. Returned by [`Transaction::try_commit`].
+///
+/// ```
+/// let pool = tenure::testing::temporary()?;
+/// let mut writer = pool.write()?;
+/// let tx = writer.transaction()?;
+/// tx.execute_batch("ROLLBACK")?;
+/// let refused: tenure::TryCommitError<'_> = tx.try_commit().unwrap_err();
+/// assert!(refused.error().is_undone());
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct TryCommitError<'g> {
+    transaction: Transaction<'g>,
+    error: CommitError,
+}
+
+impl<'g> TryCommitError<'g> {
+    /// Why the commit failed.
+    ///
+    /// ```
+    /// fn is_busy(refused: &tenure::TryCommitError<'_>) -> bool {
+    ///     matches!(refused.error(), tenure::CommitError::Busy { .. })
+    /// }
+    /// ```
+    pub fn error(&self) -> &CommitError {
+        &self.error
+    }
+
+    /// The transaction, still open unless SQLite has ended it.
+    ///
+    /// ```
+    /// fn again<'g>(refused: tenure::TryCommitError<'g>) -> tenure::Transaction<'g> {
+    ///     refused.into_transaction()
+    /// }
+    /// ```
+    pub fn into_transaction(self) -> Transaction<'g> {
+        self.transaction
+    }
+
+    /// The error alone; the transaction is rolled back.
+    ///
+    /// ```
+    /// fn give_up(refused: tenure::TryCommitError<'_>) -> tenure::CommitError {
+    ///     refused.into_error()
+    /// }
+    /// ```
+    pub fn into_error(self) -> CommitError {
+        self.error
+    }
+}
+
+impl fmt::Display for TryCommitError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "commit failed, the transaction is given back: {}", self.error)
+    }
+}
+
+impl Error for TryCommitError<'_> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}

@@ -1,0 +1,140 @@
+//! A picture of a pool at one moment, for status pages and error messages.
+//!
+//! Plain data: it can be serialised, printed, compared, and it borrows nothing from the pool.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+/// A picture of a pool at one moment. Made by [`Pool::status`](crate::Pool::status).
+///
+/// ```
+/// let pool = tenure::testing::temporary()?;
+/// let guard = pool.read()?;
+/// let status = pool.status();
+/// assert_eq!(status.read.held.len(), 1);
+/// println!("{status}");
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct PoolStatus {
+    /// The pool's name: the value of the label `pool` in metrics.
+    pub name: String,
+    /// The query-only connections.
+    pub read: RoleStatus,
+    /// The writing connection; `None` for a pool opened with `access = "read-only"`.
+    pub write: Option<RoleStatus>,
+}
+
+/// The connections of one role.
+///
+/// ```
+/// let pool = tenure::testing::temporary()?;
+/// let write = pool.status().write.expect("the pool can write");
+/// assert_eq!((write.limit, write.held.len(), write.waiting.len()), (1, 0, 0));
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct RoleStatus {
+    /// At most so many connections.
+    pub limit: usize,
+    /// Idle, held and being opened.
+    pub open: usize,
+    /// Ready to be lent.
+    pub idle: usize,
+    /// Who holds a connection, the longest first.
+    pub held: Vec<Holder>,
+    /// Who waits for one, in the order in which they will be served.
+    pub waiting: Vec<Waiter>,
+    /// Why the latest connection could not be opened; `None` once one could.
+    pub last_connect_error: Option<String>,
+}
+
+/// Somebody who holds a connection.
+///
+/// ```
+/// let pool = tenure::testing::temporary()?;
+/// let _guard = pool.write()?;
+/// let holder = &pool.status().write.expect("the pool can write").held[0];
+/// println!("{} since {:?} at {}", holder.thread, holder.held, holder.place);
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Holder {
+    /// The thread's name, or its id when it has none.
+    pub thread: String,
+    /// `file:line:column` of the checkout.
+    pub place: String,
+    /// For how long; serialised in seconds as `held_seconds`.
+    #[serde(rename = "held_seconds", serialize_with = "seconds")]
+    pub held: Duration,
+    /// Detached, and not attached to a thread yet.
+    pub detached: bool,
+}
+
+/// Somebody who waits for a connection.
+///
+/// ```
+/// let pool = tenure::testing::temporary()?;
+/// assert!(pool.status().read.waiting.is_empty());
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Waiter {
+    /// The thread's name, or its id when it has none.
+    pub thread: String,
+    /// `file:line:column` of the checkout.
+    pub place: String,
+    /// For how long so far; serialised in seconds as `waited_seconds`.
+    #[serde(rename = "waited_seconds", serialize_with = "seconds")]
+    pub waited: Duration,
+}
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+/// A page of plain text.
+impl fmt::Display for PoolStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "pool {}", self.name)?;
+        write_role(f, "read", &self.read)?;
+        match &self.write {
+            Some(write) => write_role(f, "write", write),
+            None => writeln!(f, "  write: none, the pool is read-only"),
+        }
+    }
+}
+
+fn write_role(f: &mut fmt::Formatter<'_>, name: &str, role: &RoleStatus) -> fmt::Result {
+    let (held, waiting) = (role.held.len(), role.waiting.len());
+    writeln!(
+        f,
+        "  {name}: {held} held, {} idle, {} open, limit {}, {waiting} waiting",
+        role.idle, role.open, role.limit
+    )?;
+    for holder in &role.held {
+        let detached = if holder.detached { ", detached" } else { "" };
+        writeln!(
+            f,
+            "    held {:.1?} by thread `{}` at {}{detached}",
+            holder.held, holder.thread, holder.place
+        )?;
+    }
+    for waiter in &role.waiting {
+        writeln!(
+            f,
+            "    thread `{}` waiting {:.1?} at {}",
+            waiter.thread, waiter.waited, waiter.place
+        )?;
+    }
+    if let Some(error) = &role.last_connect_error {
+        writeln!(f, "    last connection could not be opened: {error}")?;
+    }
+    Ok(())
+}
