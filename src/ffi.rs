@@ -9,8 +9,11 @@
 //!   of connections of a whole process at compile time.
 //!
 //! SQLite's own `sqlite3_busy_handler` carries a context pointer, so [`Handle`] binds a connection to
-//! the state its handler reads, and owns both for as long as either lives. `tests/promises/busy.rs`
-//! runs under Valgrind in `.ci/run`.
+//! the state its handler reads, and owns both for as long as either lives.
+//!
+//! It also ends what statements that were leaked in the middle of their rows hold on to.
+//!
+//! `.ci/run` runs the tests of check-in and of the busy handler under Valgrind.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_void};
@@ -48,6 +51,30 @@ impl<B: BusyHandler> Handle<B> {
         &self.handler
     }
 
+    /// Resets every statement that is in the middle of its rows, so that none pins a snapshot.
+    ///
+    /// Called when the connection comes back. Statements borrow the guard, so one that is still
+    /// running then was leaked (`mem::forget`).
+    ///
+    /// They are reset and not finalized, although that would give their memory back too: virtual
+    /// tables (FTS5, R-Tree) keep statements of their own on the connection, which look the same from
+    /// here, and would use them again.
+    pub(crate) fn reset_statements(&self) {
+        // SAFETY: the handle is valid for the life of `self`, and each statement found belongs to it
+        // and is open: whoever finalizes one removes it from the list. Resetting leaves it valid for
+        // whoever owns it. No other thread uses the connection: `self` is not `Sync`.
+        unsafe {
+            let handle = self.connection.handle();
+            let mut statement = ffi::sqlite3_next_stmt(handle, std::ptr::null_mut());
+            while !statement.is_null() {
+                if ffi::sqlite3_stmt_busy(statement) != 0 {
+                    ffi::sqlite3_reset(statement);
+                }
+                statement = ffi::sqlite3_next_stmt(handle, statement);
+            }
+        }
+    }
+
     fn install(&self) {
         let context = Arc::as_ptr(&self.handler).cast_mut().cast::<c_void>();
         // SAFETY: the connection is open for the life of `self`, so its handle is valid. `context`
@@ -71,7 +98,7 @@ impl<B: BusyHandler> Deref for Handle<B> {
 impl<B: BusyHandler> Drop for Handle<B> {
     fn drop(&mut self) {
         // SAFETY: the handle is valid until the field is dropped, which happens after this body.
-        // Should the connection outlive it (a forgotten statement makes `sqlite3_close` refuse), it
+        // Should the connection outlive it (a leaked statement makes `sqlite3_close` refuse), it
         // holds no pointer to the handler any more.
         unsafe {
             ffi::sqlite3_busy_handler(self.connection.handle(), None, std::ptr::null_mut());

@@ -212,6 +212,7 @@ label!(
     /// What a check-in found left over.
     Repair {
         OpenTransaction => "open_transaction",
+        UnfinishedStatement => "unfinished_statement",
         Discarded => "discarded",
     }
 );

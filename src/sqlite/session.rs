@@ -160,6 +160,11 @@ impl ReadSession {
         result
     }
 
+    /// Ends the rows of leaked statements; for check-in, when nobody can be reading them.
+    pub(super) fn reset_statements(&self) {
+        self.connection.reset_statements();
+    }
+
     /// The connection will be closed at check-in.
     pub(super) fn condemn(&self) {
         self.condemned.set(true);
