@@ -22,7 +22,7 @@ use crate::file;
 use crate::housekeeping::Housekeeping;
 use crate::metrics::{PoolMetrics, PoolName};
 use crate::pool::Pool;
-use crate::sqlite::{Manager, OnConnect, Recipe, Role, check_wal_is_safe};
+use crate::sqlite::{LeaveNoTrace, Manager, OnConnect, Recipe, Role, check_wal_is_safe};
 
 type Setup = dyn FnOnce(&mut Connection) -> Result<(), BoxError>;
 
@@ -209,6 +209,7 @@ impl Builder {
             check_wal_is_safe()?;
         }
         let path = file::locate(&config)?;
+        let leave_no_trace = if writes { None } else { LeaveNoTrace::begin(&path) };
         let name = pool_name(&config, &path)?;
         let metrics = Arc::new(PoolMetrics::new(name));
         let recipe = Arc::new(Recipe { path, config, on_connect, metrics, directory });
@@ -245,7 +246,7 @@ impl Builder {
             std::iter::once(&readers).chain(&writer).map(checkout::Pool::downgrade).collect();
         let housekeeping =
             Housekeeping::start(weak, refilled).map_err(|source| OpenError::Thread { source })?;
-        Ok(Pool::new(readers, writer, recipe, housekeeping))
+        Ok(Pool::new(readers, writer, recipe, housekeeping, leave_no_trace))
     }
 }
 

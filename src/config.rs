@@ -223,6 +223,9 @@ pub enum Access {
     /// Query-only connections and one writing connection.
     ReadWrite,
     /// Query-only connections; the file is opened read-only and nothing on disk is changed.
+    ///
+    /// Beside a database in WAL mode SQLite keeps a `-shm` and an empty `-wal` while it is open. If
+    /// they were not there before, the pool has SQLite remove them when it ends.
     ReadOnly,
 }
 

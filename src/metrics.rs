@@ -129,14 +129,14 @@ pub const METRICS: &[Metric] = &[
         kind: MetricKind::Counter,
         unit: Unit::Count,
         labels: &[ROLE],
-        help: "Connections opened.",
+        help: "Connections opened, the first ones and later ones.",
     },
     Metric {
         name: "tenure_connections_closed_total",
         kind: MetricKind::Counter,
         unit: Unit::Count,
         labels: &[ROLE, ("reason", CloseReason::NAMES)],
-        help: "Connections closed, by reason.",
+        help: "Connections closed, by the reason why.",
     },
     Metric {
         name: "tenure_checkin_repairs_total",

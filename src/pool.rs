@@ -16,7 +16,9 @@ use crate::checkout::{self, Wait};
 use crate::config::PoolConfig;
 use crate::error::{CheckoutError, Error, OpenError};
 use crate::housekeeping::Housekeeping;
-use crate::sqlite::{Manager, ReadGuard, Recipe, Snapshot, Transaction, WriteGuard, run_hooks};
+use crate::sqlite::{
+    LeaveNoTrace, Manager, ReadGuard, Recipe, Snapshot, Transaction, WriteGuard, run_hooks,
+};
 use crate::status::PoolStatus;
 
 /// A pool of connections to one SQLite database file.
@@ -52,6 +54,8 @@ struct Inner {
     writer: Option<checkout::Pool<Manager>>,
     recipe: Arc<Recipe>,
     _housekeeping: Housekeeping,
+    /// For a read-only pool; dropped after its connections were closed.
+    _leave_no_trace: Option<LeaveNoTrace>,
 }
 
 impl Drop for Inner {
@@ -70,8 +74,15 @@ impl Pool {
         writer: Option<checkout::Pool<Manager>>,
         recipe: Arc<Recipe>,
         housekeeping: Housekeeping,
+        leave_no_trace: Option<LeaveNoTrace>,
     ) -> Self {
-        let inner = Inner { readers, writer, recipe, _housekeeping: housekeeping };
+        let inner = Inner {
+            readers,
+            writer,
+            recipe,
+            _housekeeping: housekeeping,
+            _leave_no_trace: leave_no_trace,
+        };
         Self { inner: Arc::new(inner) }
     }
 

@@ -6,6 +6,7 @@ mod checkin;
 mod extensions;
 mod guard;
 mod manager;
+mod read_only;
 mod savepoint;
 mod session;
 mod snapshot;
@@ -20,5 +21,6 @@ pub use snapshot::Snapshot;
 pub use transaction::{Transaction, TryCommitError};
 
 pub(crate) use manager::{Manager, OnConnect, Recipe};
+pub(crate) use read_only::LeaveNoTrace;
 pub(crate) use transaction::run_hooks;
 pub(crate) use version::check_wal_is_safe;

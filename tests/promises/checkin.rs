@@ -1,0 +1,178 @@
+//! Nothing is inherited: an open transaction never reaches the next borrower, however it was left.
+
+use std::mem;
+
+use tenure::rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use tenure::{Pool, WriteGuard};
+
+use crate::recorded::Recorded;
+
+/// One writer, one reader: the next checkout gets the connection that has just come back.
+fn pool() -> Recorded {
+    let pool = Recorded::with(Pool::builder().readers(1));
+    pool.write().unwrap().execute_batch("CREATE TABLE task (title TEXT)").unwrap();
+    pool
+}
+
+/// Leaves something behind, and looks at what the next borrower finds.
+fn left_by(leave: impl FnOnce(WriteGuard<'_>)) -> Recorded {
+    let pool = pool();
+    leave(pool.write().unwrap());
+
+    let next = pool.write().unwrap();
+    assert!(next.is_autocommit(), "a transaction was inherited");
+    next.execute("INSERT INTO task VALUES ('next')", []).unwrap();
+    drop(next);
+
+    let titles: String = pool
+        .read()
+        .unwrap()
+        .query_one("SELECT group_concat(title) FROM task", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(titles, "next", "what was left open was kept, or the next borrower's work was not");
+    pool
+}
+
+fn insert(session: &tenure::Session) {
+    session.execute("INSERT INTO task VALUES ('left over')", []).unwrap();
+}
+
+#[test]
+fn a_raw_begin_is_rolled_back() {
+    let pool = left_by(|guard| {
+        guard.execute_batch("BEGIN").unwrap();
+        insert(&guard);
+    });
+    assert_eq!(pool.repairs("open_transaction"), 1.0);
+}
+
+#[test]
+fn a_raw_savepoint_is_rolled_back() {
+    let pool = left_by(|guard| {
+        guard.execute_batch("SAVEPOINT mine").unwrap();
+        insert(&guard);
+    });
+    assert_eq!(pool.repairs("open_transaction"), 1.0);
+}
+
+#[test]
+fn a_forgotten_transaction_is_rolled_back() {
+    let pool = left_by(|mut guard| {
+        let tx = guard.transaction().unwrap();
+        insert(&tx);
+        mem::forget(tx);
+    });
+    assert_eq!(pool.repairs("open_transaction"), 1.0);
+}
+
+#[test]
+fn a_forgotten_savepoint_is_rolled_back() {
+    let pool = left_by(|mut guard| {
+        let mut tx = guard.transaction().unwrap();
+        let savepoint = tx.savepoint().unwrap();
+        insert(&savepoint);
+        mem::forget(savepoint);
+        mem::forget(tx);
+    });
+    assert_eq!(pool.repairs("open_transaction"), 1.0);
+}
+
+#[test]
+fn a_forgotten_unchecked_transaction_is_rolled_back() {
+    let pool = left_by(|guard| {
+        let tx = guard.rusqlite().unchecked_transaction().unwrap();
+        tx.execute("INSERT INTO task VALUES ('left over')", []).unwrap();
+        mem::forget(tx);
+    });
+    assert_eq!(pool.repairs("open_transaction"), 1.0);
+}
+
+#[test]
+fn a_transaction_left_with_rows_unread_is_rolled_back() {
+    let pool = left_by(|guard| {
+        guard.execute_batch("BEGIN").unwrap();
+        insert(&guard);
+        let mut statement = guard.prepare("SELECT * FROM task").unwrap();
+        let mut rows = statement.query([]).unwrap();
+        assert!(rows.next().unwrap().is_some());
+        mem::forget(rows);
+        mem::forget(statement);
+    });
+    assert_eq!(pool.repairs("open_transaction"), 1.0);
+}
+
+#[test]
+fn a_transaction_left_by_a_panic_is_rolled_back() {
+    let pool = left_by(|guard| {
+        let panic = std::panic::AssertUnwindSafe(|| {
+            guard.execute_batch("BEGIN").unwrap();
+            insert(&guard);
+            std::panic::resume_unwind(Box::new("the handler failed"));
+        });
+        std::panic::catch_unwind(panic).unwrap_err();
+    });
+    assert_eq!(pool.repairs("open_transaction"), 1.0);
+}
+
+#[test]
+fn rows_forgotten_on_a_reader_pin_no_snapshot() {
+    let pool = pool();
+    pool.write().unwrap().execute_batch("INSERT INTO task VALUES ('a'), ('b')").unwrap();
+    let reader = pool.read().unwrap();
+    let mut statement = reader.prepare("SELECT * FROM task").unwrap();
+    let mut rows = statement.query([]).unwrap();
+    assert!(rows.next().unwrap().is_some());
+    mem::forget(rows);
+    mem::forget(statement);
+    drop(reader);
+    assert_eq!(pool.repairs("unfinished_statement"), 1.0);
+
+    pool.write().unwrap().execute_batch("INSERT INTO task VALUES ('c')").unwrap();
+    let count: i64 =
+        pool.read().unwrap().query_one("SELECT count(*) FROM task", [], |row| row.get(0)).unwrap();
+    assert_eq!(count, 3, "the next borrower reads an old snapshot");
+    // A checkpoint that can reset the WAL proves that no connection holds a snapshot.
+    let writer = pool.write().unwrap();
+    let busy: i64 =
+        writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+    assert_eq!(busy, 0, "a snapshot is still held");
+}
+
+#[test]
+fn what_cannot_be_rolled_back_is_closed_and_opened_again() {
+    let pool = left_by(|guard| {
+        guard.execute_batch("BEGIN").unwrap();
+        insert(&guard);
+        let no_rollback = |context: AuthContext<'_>| match context.action {
+            AuthAction::Transaction { .. } => Authorization::Deny,
+            _ => Authorization::Allow,
+        };
+        guard.rusqlite().authorizer(Some(no_rollback)).unwrap();
+    });
+    assert_eq!(pool.repairs("discarded"), 1.0);
+    let closed = [("role", "write"), ("reason", "broken")];
+    assert_eq!(pool.value("tenure_connections_closed_total", &closed), 1.0);
+    assert_eq!(pool.value("tenure_connections_opened_total", &[("role", "write")]), 2.0);
+}
+
+#[test]
+fn ordinary_use_is_never_repaired() {
+    let pool = pool();
+    for n in 0..1_000 {
+        pool.transaction(|tx| Ok(tx.execute("INSERT INTO task VALUES (?1)", [n])?)).unwrap();
+        let _ = pool.transaction(|tx| {
+            tx.execute("INSERT INTO task VALUES ('no')", [])?;
+            Err::<(), _>(tenure::Error::other("changed my mind"))
+        });
+        pool.snapshot(|snapshot| {
+            let mut statement = snapshot.prepare_cached("SELECT title FROM task")?;
+            // Left in the middle of its rows, but dropped in order.
+            let first = statement.query([])?.next()?.map(|row| row.get::<_, String>(0));
+            Ok(first.transpose()?)
+        })
+        .unwrap();
+    }
+    for reason in ["open_transaction", "unfinished_statement", "discarded"] {
+        assert_eq!(pool.repairs(reason), 0.0, "{reason}");
+    }
+}

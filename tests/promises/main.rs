@@ -1,0 +1,17 @@
+//! What the crate promises, one promise per module.
+
+mod busy;
+mod checkin;
+mod checkout;
+mod config;
+mod connections;
+mod documentation;
+mod errors;
+mod extensions;
+mod metrics;
+mod opening;
+mod ownership;
+mod recorded;
+mod setup;
+mod snapshots;
+mod transactions;

@@ -1,0 +1,175 @@
+//! What cannot work is refused when the pool is opened, with what to do about it; files are not
+//! touched without need, and made for their owner only.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use tenure::rusqlite::Connection;
+use tenure::{Access, CheckoutErrorKind, ConnectError, OpenError, Pool, testing};
+
+/// Names and contents of a directory.
+fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| {
+        let entry = entry.unwrap();
+        (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
+    });
+    entries.collect()
+}
+
+#[test]
+fn an_in_memory_database_is_refused_with_the_way_out() {
+    for path in [":memory:", ""] {
+        let error = Pool::open(path).unwrap_err();
+        assert!(matches!(error, OpenError::InMemory), "{error}");
+        assert!(error.to_string().contains("tenure::testing::temporary()"), "{error}");
+    }
+}
+
+#[test]
+fn paths_that_cannot_be_a_database_are_told_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let open = |name: &str| Pool::open(path(name)).unwrap_err();
+
+    assert!(matches!(open("missing/app.db"), OpenError::MissingDirectory { .. }));
+    assert!(matches!(Pool::open(directory.path()), Err(OpenError::NotAFile { .. })));
+    let no_create = Pool::builder().create(false).database(path("app.db")).open();
+    assert!(matches!(no_create, Err(OpenError::Missing { .. })));
+    let read_only = Pool::builder().access(Access::ReadOnly).database(path("app.db")).open();
+    assert!(matches!(read_only, Err(OpenError::Missing { .. })));
+    assert!(contents(directory.path()).is_empty(), "nothing was created");
+}
+
+#[test]
+fn a_path_is_never_taken_for_a_uri() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = directory.path().join("file:app.db?mode=memory");
+    let pool = Pool::open(&name).unwrap();
+    pool.write().unwrap().execute_batch("CREATE TABLE task (title TEXT)").unwrap();
+    assert!(pool.read().unwrap().table_exists(None, "task").unwrap(), "each has another database");
+    assert!(name.exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_file_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let pool = Pool::open(directory.path().join("app.db")).unwrap();
+    pool.write().unwrap().execute_batch("CREATE TABLE task (title TEXT)").unwrap();
+    let names: Vec<_> = contents(directory.path()).into_keys().collect();
+    assert_eq!(names, ["app.db", "app.db-shm", "app.db-wal"]);
+    for name in names {
+        let mode = fs::metadata(directory.path().join(&name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[test]
+fn the_wal_is_gone_when_the_pool_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let pool = Pool::open(directory.path().join("app.db")).unwrap();
+    pool.write().unwrap().execute_batch("CREATE TABLE task (title TEXT)").unwrap();
+    let other = pool.clone();
+    drop(pool);
+    assert!(directory.path().join("app.db-wal").exists(), "a clone keeps it");
+    drop(other);
+    assert_eq!(contents(directory.path()).into_keys().collect::<Vec<_>>(), ["app.db"]);
+}
+
+#[test]
+fn a_temporary_pool_deletes_itself() {
+    let pool = testing::temporary().unwrap();
+    let file = pool.read().unwrap().rusqlite().path().unwrap().to_owned();
+    let directory = Path::new(&file).parent().unwrap().to_owned();
+    let writer = pool.write_owned().unwrap();
+    drop(pool);
+    assert!(directory.exists(), "a guard still needs it");
+    writer.execute_batch("CREATE TABLE task (title TEXT)").unwrap();
+    drop(writer);
+    let began = std::time::Instant::now();
+    while directory.exists() {
+        // The thread that opens connections may be the last to let go.
+        assert!(began.elapsed() < std::time::Duration::from_secs(60), "{directory:?} was left");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_read_only_pool_has_no_writer_and_changes_nothing() {
+    for wal in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("app.db");
+        let made = Connection::open(&file).unwrap();
+        if wal {
+            made.pragma_update(None, "journal_mode", "wal").unwrap();
+        }
+        made.execute_batch("CREATE TABLE task (title TEXT); INSERT INTO task VALUES ('a')")
+            .unwrap();
+        made.close().unwrap();
+        let before = contents(directory.path());
+
+        let pool =
+            Pool::builder().access(Access::ReadOnly).readers(2).database(&file).open().unwrap();
+        let count = || -> i64 {
+            pool.read().unwrap().query_one("SELECT count(*) FROM task", [], |r| r.get(0)).unwrap()
+        };
+        assert_eq!(count(), 1);
+        pool.snapshot(|snapshot| Ok(assert!(snapshot.table_exists(None, "task")?))).unwrap();
+        let error = pool.write().unwrap_err();
+        assert_eq!(error.kind(), CheckoutErrorKind::ReadOnly, "{error}");
+        assert!(pool.status().write.is_none());
+        let error = pool.transaction(|_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("read-only"), "{error}");
+        drop(pool);
+        assert_eq!(contents(directory.path()), before, "wal: {wal}");
+    }
+}
+
+#[test]
+fn a_read_only_pool_cannot_be_made_to_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("app.db");
+    Connection::open(&file).unwrap().execute_batch("CREATE TABLE task (title TEXT)").unwrap();
+    let pool = Pool::builder().access(Access::ReadOnly).database(&file).open().unwrap();
+    let reader = pool.read().unwrap();
+    reader.rusqlite().pragma_update(None, "query_only", false).unwrap();
+    assert!(reader.rusqlite().execute("DELETE FROM task", []).is_err());
+    drop(reader);
+    drop(pool);
+
+    let builder = Pool::builder().access(Access::ReadOnly).database(&file).setup(|_| Ok(()));
+    assert!(matches!(builder.open(), Err(OpenError::SetupOnReadOnly)));
+}
+
+#[test]
+fn an_existing_database_is_converted_to_the_journal_mode() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("app.db");
+    Connection::open(&file).unwrap().execute_batch("CREATE TABLE task (title TEXT)").unwrap();
+    let mode = |session: &tenure::ReadSession| -> String {
+        session.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap()
+    };
+    let pool = Pool::open(&file).unwrap();
+    assert_eq!(mode(&pool.read().unwrap()), "wal");
+    drop(pool);
+    let builder = Pool::builder().journal_mode(tenure::JournalMode::Truncate).database(&file);
+    let pool = builder.open().unwrap();
+    assert_eq!(mode(&pool.read().unwrap()), "truncate");
+    assert_eq!(mode(&pool.write().unwrap()), "truncate");
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("app.db");
+    fs::write(&file, "not a database, but a text of some length ".repeat(100)).unwrap();
+    let before = contents(directory.path());
+    let error = Pool::open(&file).unwrap_err();
+    let OpenError::Connect { source: ConnectError::Setting { source, .. }, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(source.sqlite_error_code(), Some(tenure::rusqlite::ErrorCode::NotADatabase));
+    assert_eq!(contents(directory.path()), before);
+}

@@ -1,0 +1,72 @@
+//! A pool whose metrics can be read: it is opened under a recorder of its own, so tests can run side
+//! by side.
+
+use std::ops::Deref;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tenure::metrics::{DURATION_BUCKETS, METRICS, MetricKind};
+use tenure::{Builder, Pool, testing};
+
+pub(crate) struct Recorded {
+    pub(crate) pool: Pool,
+    handle: PrometheusHandle,
+}
+
+impl Recorded {
+    pub(crate) fn new() -> Self {
+        Self::with(Pool::builder())
+    }
+
+    pub(crate) fn with(builder: Builder) -> Self {
+        Self::opened(|| testing::temporary_with(builder).unwrap())
+    }
+
+    pub(crate) fn opened(open: impl FnOnce() -> Pool) -> Self {
+        let mut exporter = PrometheusBuilder::new();
+        for metric in METRICS.iter().filter(|metric| metric.kind == MetricKind::Histogram) {
+            exporter = exporter
+                .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), DURATION_BUCKETS)
+                .unwrap();
+        }
+        let recorder = exporter.build_recorder();
+        let handle = recorder.handle();
+        let pool = metrics::with_local_recorder(&recorder, open);
+        Self { pool, handle }
+    }
+
+    pub(crate) fn rendered(&self) -> String {
+        self.handle.render()
+    }
+
+    /// The value of the one series of this name that has all these labels.
+    pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let rendered = self.rendered();
+        let has = |line: &str| labels.iter().all(|(k, v)| line.contains(&format!("{k}=\"{v}\"")));
+        let series: Vec<_> = rendered
+            .lines()
+            .filter(|line| line.starts_with(&format!("{name}{{")) && has(line))
+            .collect();
+        assert_eq!(series.len(), 1, "series {name} {labels:?} in:\n{rendered}");
+        series[0].rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn repairs(&self, reason: &str) -> f64 {
+        self.value("tenure_checkin_repairs_total", &[("reason", reason)])
+    }
+
+    pub(crate) fn transactions(&self, kind: &str, outcome: &str) -> f64 {
+        self.value("tenure_transactions_total", &[("kind", kind), ("outcome", outcome)])
+    }
+
+    pub(crate) fn checkouts(&self, role: &str, outcome: &str) -> f64 {
+        self.value("tenure_checkouts_total", &[("role", role), ("outcome", outcome)])
+    }
+}
+
+impl Deref for Recorded {
+    type Target = Pool;
+
+    fn deref(&self) -> &Pool {
+        &self.pool
+    }
+}
