@@ -1,4 +1,134 @@
-//! stub
+//! A SQLite connection pool for thread-pool servers in which every checked-out connection has exactly
+//! one owner, and the compiler proves it.
+//!
+//! ```
+//! # fn main() -> Result<(), tenure::Error> {
+//! # let directory = tempfile::tempdir().map_err(tenure::Error::other)?;
+//! # let path = directory.path().join("app.db");
+//! let pool = tenure::Pool::open(&path)?;
+//!
+//! // The one writing connection, in turn. The transaction borrows it mutably.
+//! let mut writer = pool.write()?;
+//! let tx = writer.transaction()?;
+//! tx.execute_batch("CREATE TABLE task (id INTEGER PRIMARY KEY, title TEXT)")?;
+//! tx.execute("INSERT INTO task (title) VALUES (?1)", ["write"])?;
+//! tx.commit()?;
+//! drop(writer);
+//!
+//! // One of many query-only connections; readers and the writer do not wait for each other.
+//! let titles: i64 = pool.read()?.query_one("SELECT count(*) FROM task", [], |row| row.get(0))?;
+//! assert_eq!(titles, 1);
+//!
+//! // Whole units of work: checkout, BEGIN IMMEDIATE, commit or rollback, check-in.
+//! pool.transaction(|tx| {
+//!     tx.execute("UPDATE task SET title = ?1 WHERE id = ?2", ("read", 1))?;
+//!     Ok(())
+//! })?;
+//!
+//! // Several queries on one state of the database.
+//! pool.snapshot(|snapshot| {
+//!     snapshot.query_one("SELECT title FROM task WHERE id = ?1", [1], |row| {
+//!         row.get::<_, String>(0)
+//!     })?;
+//!     Ok(())
+//! })?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is promised
+//!
+//! **One owner.** A guard belongs to the thread that checked it out: it is neither `Send` nor `Sync`.
+//! To move a connection you say so, with [`ReadGuard::detach`] and [`Detached::attach`].
+//!
+//! ```compile_fail,E0277
+//! let pool = tenure::testing::temporary().unwrap();
+//! let writer = pool.write_owned().unwrap();
+//! std::thread::spawn(move || writer.execute("DELETE FROM task", []));
+//! ```
+//!
+//! ```
+//! let pool = tenure::testing::temporary().unwrap();
+//! let writer = pool.write_owned().unwrap();
+//! let detached = writer.detach();
+//! std::thread::spawn(move || detached.attach().execute("DELETE FROM task", []));
+//! ```
+//!
+//! **One operation.** A transaction borrows its guard mutably, a savepoint its transaction, a
+//! statement its session; the end of a transaction takes it by value.
+//!
+//! ```compile_fail,E0502
+//! # fn main() -> Result<(), tenure::Error> {
+//! let pool = tenure::testing::temporary()?;
+//! let mut writer = pool.write()?;
+//! let tx = writer.transaction()?;
+//! writer.execute("INSERT INTO task VALUES ('behind its back')", [])?;
+//! tx.commit()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ```
+//! # fn main() -> Result<(), tenure::Error> {
+//! # let pool = tenure::testing::temporary()?;
+//! # pool.write()?.execute_batch("CREATE TABLE task (title TEXT)")?;
+//! let mut writer = pool.write()?;
+//! let tx = writer.transaction()?;
+//! tx.execute("INSERT INTO task VALUES ('inside')", [])?;
+//! tx.commit()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **Nothing inherited.** A transaction that was left open, however that came about, is rolled back
+//! when the connection comes back, and counted. What cannot be put right is closed and opened again.
+//!
+//! **A turn for everyone.** Who waits for a connection is served in order of arrival; every wait ends
+//! by its deadline; the queue is bounded; an error says who has held a connection longest, and where
+//! that one was checked out.
+//!
+//! **A durable answer.** With the default settings `Ok` from a commit means that the work is on the
+//! disk. An error says whether it is certainly undone ([`CommitError::is_undone`]).
+//!
+//! **Nothing hidden.** Who holds and who waits is in [`Pool::status`]; what was counted and measured
+//! is in the metrics of [`metrics::METRICS`].
+//!
+//! # Limits
+//!
+//! * SQL text is not parsed. `BEGIN` or `COMMIT` run as text is noticed when a transaction is begun or
+//!   ended and at check-in, not before. A statement that would write is refused on a reader when it is
+//!   run, not when it is prepared.
+//! * At check-in open transactions and snapshots are looked for. A changed PRAGMA, ATTACH, TEMP table
+//!   or hook stays with the connection for now, as does a statement that was leaked before its first
+//!   step.
+//! * A guard that is leaked (`mem::forget`) takes its connection with it; the status page shows who
+//!   holds it.
+//! * A thread that waits for a connection while it holds the last one of that role waits until its
+//!   deadline; the error then names its own checkout.
+//! * One process, one file: turns are taken among the threads of one pool. Against other processes, and
+//!   against other connections of this one, there is SQLite's own locking and the busy handler. Do not
+//!   use a pool's guards in a forked child.
+//! * Never open the database file by other means than SQLite in the same process: closing any
+//!   descriptor of it gives up all of SQLite's locks on it.
+//! * No async. See the README for how to call it from async servers.
+//!
+//! # Panics
+//!
+//! The crate panics where its documentation says so, and where a bug in it is found. A panic of a
+//! closure of yours passes through, after what it held was given back. One in `on_connect` on the
+//! pool's own thread becomes an error.
+//!
+//! # Cargo features
+//!
+//! * `bundled` (default): compiles the SQLite that `libsqlite3-sys` carries. Without it the system's
+//!   library is linked; one with the WAL-reset bug is refused when a pool in WAL mode is opened.
+//!
+//! # Versions
+//!
+//! [`rusqlite`] is part of the interface and exported here: a new version of it is a breaking change.
+//! The least Rust version is the one in `rust-version` of the manifest. It is a stable release that is
+//! at least six months old, and raising it is a minor change. Enums, configuration and status are
+//! `#[non_exhaustive]`; new metrics may be added in minor versions, and none renamed.
 
 mod builder;
 mod checkout;
@@ -25,3 +155,8 @@ pub use sqlite::{
     Detached, ReadGuard, ReadSession, Role, Savepoint, Session, Snapshot, Transaction,
     TryCommitError, WriteGuard,
 };
+
+// The programs in the README are compiled as documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
