@@ -3,7 +3,8 @@
 //! The library records through the `metrics` facade and leaves the exporter to the application.
 //! Handles are made once, when a pool is opened: looking one up by name for each event costs about
 //! ten times as much as using it. It follows that the recorder must be installed *before* the pool is
-//! opened; handles made earlier record nothing, for ever.
+//! opened; handles made earlier record nothing, for ever. It also follows that every series is there
+//! from the start, at 0, so that a rate sees the first event.
 //!
 //! Labels are `pool` and closed sets of words; never a path, SQL or a place in the source.
 
@@ -260,15 +261,15 @@ impl PoolMetrics {
         describe();
         let name = pool.as_str();
         let by = |metric: &'static str, label: &'static str, values: &[&'static str]| {
-            let one = |value| started(counter!(metric, "pool" => name.to_owned(), label => value));
+            let one = |value| counter!(metric, "pool" => name.to_owned(), label => value);
             values.iter().map(|value| one(*value)).collect::<Vec<_>>()
         };
         let transactions = |kind: &&'static str| {
             let one = |outcome: &&'static str| {
-                started(counter!(
+                counter!(
                     "tenure_transactions_total",
                     "pool" => name.to_owned(), "kind" => *kind, "outcome" => *outcome
-                ))
+                )
             };
             TransactionOutcome::NAMES.iter().map(one).collect()
         };
@@ -335,16 +336,16 @@ impl RoleMetrics {
         let pool = || pool.to_owned();
         let connections = |state: &'static str| gauge!("tenure_connections", "pool" => pool(), "role" => role, "state" => state);
         let checkouts = |outcome: &&'static str| {
-            started(counter!(
+            counter!(
                 "tenure_checkouts_total",
                 "pool" => pool(), "role" => role, "outcome" => *outcome
-            ))
+            )
         };
         let closed = |reason: &&'static str| {
-            started(counter!(
+            counter!(
                 "tenure_connections_closed_total",
                 "pool" => pool(), "role" => role, "reason" => *reason
-            ))
+            )
         };
         let metrics = Self {
             limit: gauge!("tenure_connections_max", "pool" => pool(), "role" => role),
@@ -352,9 +353,9 @@ impl RoleMetrics {
             used: connections("used"),
             waiters: gauge!("tenure_waiters", "pool" => pool(), "role" => role),
             hold: histogram!("tenure_hold_seconds", "pool" => pool(), "role" => role),
-            opened: started(counter!(
+            opened: counter!(
                 "tenure_connections_opened_total", "pool" => pool(), "role" => role
-            )),
+            ),
             wait: histogram!("tenure_checkout_wait_seconds", "pool" => pool(), "role" => role),
             checkouts: CheckoutOutcome::NAMES.iter().map(checkouts).collect(),
             closed: CloseReason::NAMES.iter().map(closed).collect(),
@@ -379,12 +380,6 @@ impl RoleMetrics {
     pub(crate) fn closed(&self, reason: CloseReason) {
         self.closed[reason as usize].increment(1);
     }
-}
-
-/// A counter that shows 0 from the start, so that a rate sees the first event.
-fn started(counter: Counter) -> Counter {
-    counter.increment(0);
-    counter
 }
 
 fn describe() {

@@ -2,7 +2,7 @@
 //!
 //! A guard is neither `Send` nor `Sync`. `!Sync` alone would gain little: a guard that may be sent
 //! fits into a `static Mutex`, and any thread can take it from there. The marker is a type of its own
-//! so that the compiler's message says what is wrong (lock_api does the same for lock guards).
+//! so that the compiler's message says what is wrong (`lock_api` does the same for lock guards).
 //! Handing a connection to another thread is still possible, but has to be said: [`Guard::detach`]
 //! gives a value that can travel and do nothing else, and `attach` makes a guard of it where it
 //! arrives.

@@ -218,20 +218,21 @@ impl<M: Manage> Shared<M> {
         if state.closed {
             return Err(self.error(CheckoutErrorKind::Closed, &state, started));
         }
-        // Connections and room are kept for those who wait already.
-        if state.queue.is_empty() {
-            if let Some(idle) = state.idle.pop() {
-                let holder = state.holders.add(thread::current(), place, started);
-                self.publish(&state);
-                let lease = Lease { connection: idle.connection, holder, since: started };
-                return Ok((lease, CheckoutOutcome::Immediate));
-            }
-            if state.open < self.settings.limit && matches!(wait, Wait::AtMost(_)) {
-                state.open += 1;
-                drop(state);
-                let lease = self.open_for(place, started, deadline)?;
-                return Ok((lease, CheckoutOutcome::Immediate));
-            }
+        // What is idle, and room to open, went to those who waited when it appeared: while somebody
+        // waits there is none, so a newcomer cannot overtake here.
+        if let Some(idle) = state.idle.pop() {
+            debug_assert!(state.queue.is_empty());
+            let holder = state.holders.add(thread::current(), place, started);
+            self.publish(&state);
+            let lease = Lease { connection: idle.connection, holder, since: started };
+            return Ok((lease, CheckoutOutcome::Immediate));
+        }
+        if state.open < self.settings.limit && matches!(wait, Wait::AtMost(_)) {
+            debug_assert!(state.queue.is_empty());
+            state.open += 1;
+            drop(state);
+            let lease = self.open_for(place, started, deadline)?;
+            return Ok((lease, CheckoutOutcome::Immediate));
         }
         if matches!(wait, Wait::Never) {
             return Err(self.error(CheckoutErrorKind::Unavailable, &state, started));

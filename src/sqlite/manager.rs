@@ -1,6 +1,6 @@
 //! How a connection is made: the same way each time, for the first one and for every replacement.
 //!
-//! r2d2_sqlite opens the file; this adds what makes one connection like the other. The order matters:
+//! `r2d2_sqlite` opens the file; this adds what makes one connection like the other. The order matters:
 //! the time-out for locks first, because the pragmas after it may meet one; then what protects the
 //! file; then the caller's `on_connect`; last the busy handler and, for readers, `query_only`, which
 //! the closure must not be able to undo. `rusqlite` is not asked to interpret the path: it is absolute

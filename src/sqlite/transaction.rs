@@ -188,7 +188,7 @@ impl<'g> Transaction<'g> {
                 run_hooks(hooks);
                 Ok(())
             }
-            Err(error) => Err(TryCommitError { transaction: self, error }),
+            Err(error) => Err(TryCommitError { transaction: self, error: Box::new(error) }),
         }
     }
 
@@ -337,7 +337,7 @@ impl fmt::Debug for Transaction<'_> {
 #[derive(Debug)]
 pub struct TryCommitError<'g> {
     transaction: Transaction<'g>,
-    error: CommitError,
+    error: Box<CommitError>,
 }
 
 impl<'g> TryCommitError<'g> {
@@ -371,7 +371,7 @@ impl<'g> TryCommitError<'g> {
     /// }
     /// ```
     pub fn into_error(self) -> CommitError {
-        self.error
+        *self.error
     }
 }
 

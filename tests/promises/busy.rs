@@ -8,6 +8,7 @@ use tenure::rusqlite::{Connection, ErrorCode};
 use tenure::{BeginError, Pool};
 
 use crate::recorded::Recorded;
+use crate::until::until;
 
 fn pool(busy_timeout: Duration) -> Recorded {
     let pool = Recorded::with(
@@ -40,9 +41,7 @@ fn a_lock_that_is_given_back_is_waited_for() {
         scope.spawn(|| {
             // Ends only once the pool has met the lock: no time is involved.
             let outside = outside;
-            while retries(&pool, "begin") == 0.0 {
-                thread::yield_now();
-            }
+            until("the pool met the lock", || retries(&pool, "begin") > 0.0);
             outside.execute_batch("COMMIT").unwrap();
         });
         pool.transaction(|tx| Ok(tx.execute("INSERT INTO task VALUES ('a')", [])?)).unwrap();

@@ -8,17 +8,7 @@ use std::time::{Duration, Instant};
 use tenure::{CheckoutErrorKind, Pool, testing};
 
 use crate::recorded::Recorded;
-
-const LONG: Duration = Duration::from_secs(60);
-
-/// Polls until it holds; a bound far above what it takes keeps a fault from hanging the suite.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < LONG, "waited in vain until {what}");
-        thread::yield_now();
-    }
-}
+use crate::until::{LONG, until};
 
 fn waiting(pool: &Pool) -> usize {
     pool.status().write.unwrap().waiting.len()

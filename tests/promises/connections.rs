@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use tenure::rusqlite::functions::FunctionFlags;
 use tenure::rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use tenure::{Pool, ReadSession, Role, Synchronous, WriteGuard, testing};
+
+use crate::until::until;
 
 fn pragma(session: &ReadSession, name: &str) -> i64 {
     session.pragma_query_value(None, name, |row| row.get(0)).unwrap()
@@ -92,9 +93,7 @@ fn a_connection_closed_for_a_fault_is_opened_again_without_being_asked_for() {
     let writer = pool.write().unwrap();
     spoil(&writer);
     drop(writer);
-    while pool.status().write.unwrap().idle == 0 {
-        thread::yield_now();
-    }
+    until("it was opened again", || pool.status().write.unwrap().idle == 1);
     assert!(pool.try_write().is_ok());
 }
 
@@ -154,9 +153,7 @@ fn connections_idle_too_long_are_closed_but_for_one() {
     let builder = Pool::builder().readers(3).idle_limit(std::time::Duration::from_secs(1));
     let pool = testing::temporary_with(builder).unwrap();
     assert_eq!(pool.status().read.open, 3);
-    while pool.status().read.open > 1 {
-        thread::yield_now();
-    }
+    until("the idle ones were closed", || pool.status().read.open == 1);
     assert_eq!(pool.status().write.unwrap().open, 1);
     let guards: Vec<_> = (0..3).map(|_| pool.read().unwrap()).collect();
     assert_eq!((guards.len(), pool.status().read.open), (3, 3), "opened again when needed");

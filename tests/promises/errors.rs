@@ -4,6 +4,8 @@ use std::error::Error as _;
 
 use tenure::{CheckoutErrorKind, Error, OpenError, Pool, testing};
 
+use crate::until::until;
+
 fn work(pool: &Pool) -> Result<i64, Error> {
     pool.transaction(|tx| {
         tx.execute_batch("CREATE TABLE IF NOT EXISTS task (title TEXT UNIQUE)")?;
@@ -123,9 +125,7 @@ fn a_connection_that_cannot_be_opened_is_reported_with_its_cause() {
     )
     .unwrap();
     broken.store(true, Ordering::Relaxed);
-    while pool.status().read.open > 1 {
-        std::thread::yield_now();
-    }
+    until("the idle ones were closed", || pool.status().read.open == 1);
     let _only = pool.read().unwrap();
     let error = pool.read_timeout(Duration::from_millis(50)).unwrap_err();
     assert_eq!(error.kind(), CheckoutErrorKind::Connect);
@@ -154,9 +154,7 @@ fn a_panic_while_a_connection_is_opened_loses_no_place() {
     )
     .unwrap();
     panics.store(true, Ordering::Relaxed);
-    while pool.status().read.open > 1 {
-        std::thread::yield_now();
-    }
+    until("the idle ones were closed", || pool.status().read.open == 1);
     let _only = pool.read().unwrap();
     let error = pool.read_timeout(Duration::from_millis(50)).unwrap_err();
     assert!(error.to_string().contains("panicked: no key"), "{error}");

@@ -15,3 +15,4 @@ mod recorded;
 mod setup;
 mod snapshots;
 mod transactions;
+mod until;

@@ -9,6 +9,7 @@ use tenure::rusqlite::{self, Connection};
 use tenure::{BeginError, CommitError, Error, JournalMode, Pool};
 
 use crate::recorded::Recorded;
+use crate::until::until;
 
 fn pool() -> Recorded {
     let pool = Recorded::with(Pool::builder().readers(1));
@@ -259,9 +260,9 @@ fn a_commit_that_meets_a_reader_waits_and_then_commits_without_the_body_again() 
         let pool = &pool;
         scope.spawn(move || {
             told.recv().unwrap();
-            while pool.value("tenure_busy_retries_total", &[("op", "commit")]) == 0.0 {
-                std::thread::yield_now();
-            }
+            until("the commit met the reader", || {
+                pool.value("tenure_busy_retries_total", &[("op", "commit")]) > 0.0
+            });
             outside.execute_batch("COMMIT").unwrap();
         });
         pool.transaction(|tx| {

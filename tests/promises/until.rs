@@ -1,0 +1,16 @@
+//! Waiting for what another thread does, where it cannot send a message.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Far above what anything here takes.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// Looks until it holds. The bound only keeps a fault from hanging the suite.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < LONG, "waited in vain until {what}");
+        thread::yield_now();
+    }
+}
