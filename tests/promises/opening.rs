@@ -114,7 +114,7 @@ fn a_read_only_pool_has_no_writer_and_changes_nothing() {
             pool.read().unwrap().query_one("SELECT count(*) FROM task", [], |r| r.get(0)).unwrap()
         };
         assert_eq!(count(), 1);
-        pool.snapshot(|snapshot| Ok(assert!(snapshot.table_exists(None, "task")?))).unwrap();
+        assert!(pool.snapshot(|snapshot| Ok(snapshot.table_exists(None, "task")?)).unwrap());
         let error = pool.write().unwrap_err();
         assert_eq!(error.kind(), CheckoutErrorKind::ReadOnly, "{error}");
         assert!(pool.status().write.is_none());
