@@ -7,7 +7,7 @@
 
 use rusqlite::TransactionState;
 
-use super::session::ReadSession;
+use super::read_session::ReadSession;
 use crate::metrics::Repair;
 
 /// Puts the connection right. `false` = it cannot be lent again.

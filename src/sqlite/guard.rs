@@ -10,7 +10,8 @@ use std::ops::Deref;
 use std::panic::Location;
 
 use super::manager::Manager;
-use super::session::{ReadSession, Session};
+use super::read_session::ReadSession;
+use super::session::Session;
 use super::snapshot::Snapshot;
 use super::transaction::Transaction;
 use crate::checkout;

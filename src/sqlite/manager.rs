@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use super::busy::Busy;
 use super::checkin;
+use super::read_session::ReadSession;
 use super::session::Session;
 use crate::config::{Access, PoolConfig};
 use crate::error::{BoxError, ConnectError, is_busy};
@@ -137,7 +138,8 @@ impl ManageConnection for Manager {
         }
         let busy = Arc::new(Busy::new(config.busy_timeout, usual, Arc::clone(metrics)));
         let handle = Handle::new(connection, busy);
-        Ok(Session::new(handle, self.role, Arc::clone(metrics), directory.clone()))
+        let metrics = Arc::clone(metrics);
+        Ok(Session::new(ReadSession::new(handle, self.role, metrics, directory.clone())))
     }
 
     /// Never asked: connections to a local file do not go away while idle.

@@ -7,6 +7,7 @@ mod extensions;
 mod guard;
 mod manager;
 mod read_only;
+mod read_session;
 mod savepoint;
 mod session;
 mod snapshot;
@@ -15,8 +16,9 @@ mod version;
 
 pub use guard::{Detached, ReadGuard, WriteGuard};
 pub use manager::Role;
+pub use read_session::ReadSession;
 pub use savepoint::Savepoint;
-pub use session::{ReadSession, Session};
+pub use session::Session;
 pub use snapshot::Snapshot;
 pub use transaction::{Transaction, TryCommitError};
 

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 
 use super::session::Session;
-use super::transaction::Hooks;
+use super::transaction::{Exactly, Hooks};
 use crate::checkout::Pinned;
 use crate::error::{RollbackError, SavepointError};
 use crate::metrics::Operation;
@@ -40,6 +40,7 @@ pub struct Savepoint<'t> {
     depth: u32,
     ended: bool,
     _pinned: Pinned,
+    _exactly: Exactly<'t>,
 }
 
 impl<'t> Savepoint<'t> {
@@ -55,7 +56,15 @@ impl<'t> Savepoint<'t> {
         }
         session.run(Operation::Write, &format!("SAVEPOINT tenure_{depth}")).map_err(failed)?;
         let hooks_before = hooks.borrow().len();
-        Ok(Self { session, hooks, hooks_before, depth, ended: false, _pinned: PhantomData })
+        Ok(Self {
+            session,
+            hooks,
+            hooks_before,
+            depth,
+            ended: false,
+            _pinned: PhantomData,
+            _exactly: PhantomData,
+        })
     }
 
     /// Sets a savepoint inside this one.

@@ -10,8 +10,9 @@ use std::ops::Deref;
 use std::thread;
 use std::time::Instant;
 
-use super::session::{ReadSession, Session};
-use super::transaction::begin;
+use super::read_session::ReadSession;
+use super::session::Session;
+use super::transaction::{Exactly, begin};
 use crate::checkout::Pinned;
 use crate::error::BeginError;
 use crate::metrics::{Operation, TransactionKind, TransactionOutcome};
@@ -40,13 +41,15 @@ pub struct Snapshot<'g> {
     session: &'g Session,
     begun: Instant,
     _pinned: Pinned,
+    _exactly: Exactly<'g>,
 }
 
 impl<'g> Snapshot<'g> {
     pub(super) fn begin(session: &'g Session) -> Result<Self, BeginError> {
         begin(session, TransactionKind::Snapshot, "BEGIN DEFERRED")?;
         // From here on, dropping it ends the transaction.
-        let snapshot = Self { session, begun: Instant::now(), _pinned: PhantomData };
+        let snapshot =
+            Self { session, begun: Instant::now(), _pinned: PhantomData, _exactly: PhantomData };
         session
             .run(Operation::Begin, "SELECT 1 FROM sqlite_schema LIMIT 1")
             .map_err(|source| BeginError::Sqlite { source })?;

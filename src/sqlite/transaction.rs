@@ -30,6 +30,13 @@ use crate::metrics::{Operation, TransactionKind, TransactionOutcome};
 /// Between two tries of a COMMIT for which SQLite did not call the busy handler.
 const COMMIT_RETRY: Duration = Duration::from_millis(1);
 
+/// A field of this type keeps a lifetime from being shortened, or lengthened, to fit another.
+///
+/// A closure is lent `&mut Transaction<'_>`. Without this it could put a transaction of another pool,
+/// begun on a leaked guard and so living longer, in the place of the one it was lent: the pool would
+/// commit the wrong one and report work as done that was undone.
+pub(super) type Exactly<'g> = PhantomData<fn(&'g ()) -> &'g ()>;
+
 /// Runs after COMMIT.
 pub(super) type Hook = Box<dyn FnOnce()>;
 
@@ -60,6 +67,7 @@ pub struct Transaction<'g> {
     /// Set once its end is decided.
     ended: bool,
     _pinned: Pinned,
+    _exactly: Exactly<'g>,
 }
 
 impl<'g> Transaction<'g> {
@@ -76,6 +84,7 @@ impl<'g> Transaction<'g> {
             hooks: Hooks::default(),
             ended: false,
             _pinned: PhantomData,
+            _exactly: PhantomData,
         })
     }
 

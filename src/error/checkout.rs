@@ -1,0 +1,184 @@
+//! Why no connection could be had, and who has them.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::metrics::CheckoutOutcome;
+use crate::status::Holder;
+
+/// Why no connection could be had.
+///
+/// The text says how many are held, by whom longest, and where that one was checked out.
+///
+/// ```
+/// use tenure::CheckoutErrorKind;
+///
+/// let pool = tenure::testing::temporary()?;
+/// let _writer = pool.write()?;
+/// let error = pool.write_timeout(std::time::Duration::from_millis(1)).unwrap_err();
+/// assert_eq!(error.kind(), CheckoutErrorKind::Timeout);
+/// println!("in the way: {:?}", error.longest_holder());
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct CheckoutError {
+    pub(crate) role: &'static str,
+    pub(crate) kind: CheckoutErrorKind,
+    pub(crate) waited: Duration,
+    pub(crate) limit: usize,
+    pub(crate) held: usize,
+    pub(crate) waiting: usize,
+    pub(crate) longest: Option<Box<Holder>>,
+    pub(crate) cause: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// The kinds of [`CheckoutError`].
+///
+/// ```
+/// let pool = tenure::testing::temporary()?;
+/// let _writer = pool.write()?;
+/// match pool.try_write().map_err(|error| error.kind()) {
+///     Err(tenure::CheckoutErrorKind::Unavailable) => println!("somebody else is writing"),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CheckoutErrorKind {
+    /// No turn came before the deadline.
+    Timeout,
+    /// As many threads as `max_waiters` allows were waiting already.
+    Overloaded,
+    /// `try_read` or `try_write` found nothing idle.
+    Unavailable,
+    /// A connection had to be opened, and could not be before the deadline.
+    Connect,
+    /// The pool was closed.
+    Closed,
+    /// The pool was opened with `access = "read-only"` and has no writer.
+    ReadOnly,
+}
+
+impl CheckoutError {
+    pub(crate) fn read_only() -> Self {
+        Self {
+            role: "write",
+            kind: CheckoutErrorKind::ReadOnly,
+            waited: Duration::ZERO,
+            limit: 0,
+            held: 0,
+            waiting: 0,
+            longest: None,
+            cause: None,
+        }
+    }
+
+    /// What went wrong, to match on.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let _writer = pool.write()?;
+    /// let error = pool.try_write().unwrap_err();
+    /// assert_eq!(error.kind(), tenure::CheckoutErrorKind::Unavailable);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn kind(&self) -> CheckoutErrorKind {
+        self.kind
+    }
+
+    /// How long the caller waited.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let pool = tenure::testing::temporary()?;
+    /// let _writer = pool.write()?;
+    /// let error = pool.write_timeout(Duration::from_millis(3)).unwrap_err();
+    /// assert!(error.waited() >= Duration::from_millis(3));
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Who has held a connection of this role longest.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let _writer = pool.write()?;
+    /// let error = pool.try_write().unwrap_err();
+    /// assert!(error.longest_holder().is_some());
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn longest_holder(&self) -> Option<&Holder> {
+        self.longest.as_deref()
+    }
+
+    pub(crate) fn outcome(&self) -> CheckoutOutcome {
+        match self.kind {
+            CheckoutErrorKind::Timeout => CheckoutOutcome::Timeout,
+            CheckoutErrorKind::Overloaded => CheckoutOutcome::Overloaded,
+            CheckoutErrorKind::Unavailable => CheckoutOutcome::Unavailable,
+            CheckoutErrorKind::Connect => CheckoutOutcome::ConnectFailed,
+            CheckoutErrorKind::Closed | CheckoutErrorKind::ReadOnly => CheckoutOutcome::Closed,
+        }
+    }
+}
+
+impl fmt::Display for CheckoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { role, waited, limit, held, waiting, .. } = self;
+        match self.kind {
+            CheckoutErrorKind::Timeout => {
+                write!(f, "{role} checkout timed out after {waited:.1?}: {held} of {limit} connections held")?;
+                self.write_longest(f)?;
+                write!(f, "; give guards back sooner, ")?;
+                f.write_str(match *role {
+                    "read" => "or raise `readers` or `checkout_timeout`",
+                    _ => "keep slow work out of write transactions, or raise `checkout_timeout`",
+                })
+            }
+            CheckoutErrorKind::Overloaded => {
+                write!(f, "{role} checkout refused: {waiting} threads wait already (`max_waiters`), {held} of {limit} connections held")?;
+                self.write_longest(f)?;
+                f.write_str("; answer the client \"try again later\"")
+            }
+            CheckoutErrorKind::Unavailable => {
+                write!(f, "no idle {role} connection: {held} of {limit} held, {waiting} waiting")?;
+                self.write_longest(f)
+            }
+            CheckoutErrorKind::Connect => {
+                write!(f, "{role} checkout failed after {waited:.1?}: a connection could not be opened")?;
+                match &self.cause {
+                    Some(cause) => write!(f, ": {cause}"),
+                    None => Ok(()),
+                }
+            }
+            CheckoutErrorKind::Closed => write!(f, "{role} checkout refused: the pool is closed"),
+            CheckoutErrorKind::ReadOnly => f.write_str(
+                "write checkout refused: the pool was opened with `access = \"read-only\"` and has no writer",
+            ),
+        }
+    }
+}
+
+impl CheckoutError {
+    fn write_longest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.longest {
+            Some(holder) => write!(
+                f,
+                "; longest {:.1?} by thread `{}` at {}",
+                holder.held, holder.thread, holder.place
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for CheckoutError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
+    }
+}

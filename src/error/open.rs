@@ -1,0 +1,163 @@
+//! Why a pool or a connection could not be opened.
+
+use std::path::PathBuf;
+
+use super::{BoxError, CheckoutError, ConfigError};
+
+/// Why a pool could not be opened.
+///
+/// ```
+/// let error = tenure::Pool::open(":memory:").unwrap_err();
+/// assert!(matches!(error, tenure::OpenError::InMemory));
+/// assert!(error.to_string().contains("testing::temporary"));
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// `:memory:` or an empty path: every connection would have a database of its own.
+    #[error(
+        "an in-memory database cannot be pooled: every connection would see another, empty one; \
+         for tests use tenure::testing::temporary(), a file that deletes itself"
+    )]
+    InMemory,
+    /// No file is at the path, and the pool may not create one.
+    #[error(
+        "no database at {path:?}; create it first, or open the pool with `create = true` and \
+         `access = \"read-write\"`"
+    )]
+    Missing {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The directory that should hold the file is not there.
+    #[error("cannot create {path:?}: its directory does not exist; create the directory first")]
+    MissingDirectory {
+        /// The path of the database.
+        path: PathBuf,
+    },
+    /// The path leads to something that is not a regular file.
+    #[error("{path:?} is not a regular file; give the path of a database file")]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The system would not let the file be looked at or created.
+    #[error("cannot access {path:?}; check the permissions of the file and of its directory")]
+    Inaccessible {
+        /// The path.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// This SQLite can lose committed pages in WAL mode.
+    #[error(
+        "SQLite {version} can lose committed data in WAL mode (the WAL-reset bug, fixed in 3.51.3); \
+         enable the feature `bundled`, link a newer SQLite, or set `journal_mode = \"truncate\"`"
+    )]
+    UnsafeSqlite {
+        /// The version of the library that is linked.
+        version: String,
+    },
+    /// Two live pools may not share a name: their metrics would be mixed.
+    #[error(
+        "a pool named {name:?} is open already; share it by cloning it, or give this one another \
+         `name`"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// The first connection could not be opened and configured.
+    #[error("cannot open {path:?} as {role} connection")]
+    Connect {
+        /// The path.
+        path: PathBuf,
+        /// `read` or `write`.
+        role: &'static str,
+        /// At which step, and why.
+        source: ConnectError,
+    },
+    /// The pool could not open all its connections.
+    #[error("cannot open all connections of the pool")]
+    Fill {
+        /// What the last try ended in.
+        source: CheckoutError,
+    },
+    /// The `setup` closure failed.
+    #[error("the setup closure failed: {source}")]
+    Setup {
+        /// What the closure returned.
+        source: BoxError,
+    },
+    /// The `setup` closure left a transaction open.
+    #[error(
+        "the setup closure left a transaction open: nothing it did was kept; commit before it returns"
+    )]
+    SetupLeftTransaction,
+    /// A pool opened with `access = "read-only"` cannot run `setup`.
+    #[error("`setup` needs to write, and `access` is \"read-only\"; leave out one of them")]
+    SetupOnReadOnly,
+    /// A thread of the pool could not be started.
+    #[error("cannot start the pool's housekeeping thread")]
+    Thread {
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}
+
+/// Why a connection could not be opened and configured.
+///
+/// ```
+/// use tenure::{ConnectError, OpenError, Pool};
+///
+/// let directory = tempfile::tempdir()?;
+/// let result = Pool::builder()
+///     .database(directory.path().join("app.db"))
+///     .on_connect(|_connection, _role| Err("no key for this file".into()))
+///     .open();
+/// let Err(OpenError::Connect { source: ConnectError::OnConnect { .. }, .. }) = result else {
+///     panic!("the hook's error was lost");
+/// };
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// SQLite could not open the file.
+    #[error("SQLite cannot open the file: {source}")]
+    Open {
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+    /// A setting could not be applied.
+    #[error("cannot set {setting}: {source}")]
+    Setting {
+        /// The setting, as it is called in the configuration.
+        setting: &'static str,
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+    /// The journal mode could not be changed.
+    #[error(
+        "the journal mode is {found:?} and could not be changed to {wanted:?}; the file system may \
+         not support it, or another connection is open"
+    )]
+    JournalMode {
+        /// What was asked for.
+        wanted: &'static str,
+        /// What SQLite answered.
+        found: String,
+    },
+    /// The `on_connect` closure failed.
+    #[error("the on_connect closure failed: {source}")]
+    OnConnect {
+        /// What the closure returned.
+        source: BoxError,
+    },
+    /// The `on_connect` closure left a transaction open.
+    #[error("the on_connect closure left a transaction open; commit it before it returns")]
+    OnConnectLeftTransaction,
+}

@@ -1,0 +1,142 @@
+//! Why a transaction could not be begun or ended, and what became of its work.
+
+use std::time::Duration;
+
+/// Why a transaction or snapshot could not be begun.
+///
+/// ```
+/// let pool = tenure::testing::temporary()?;
+/// let mut writer = pool.write()?;
+/// writer.execute_batch("BEGIN")?;
+/// let error = writer.transaction().unwrap_err();
+/// assert!(matches!(error, tenure::BeginError::AlreadyOpen));
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BeginError {
+    /// Another connection, not of this pool, kept the write lock.
+    #[error(
+        "cannot begin: the database stayed locked for {waited:.1?} (`busy_timeout` is {limit:?}) by a \
+         connection outside this pool; find the process that holds it, or raise `busy_timeout`"
+    )]
+    Busy {
+        /// How long the caller waited.
+        waited: Duration,
+        /// The configured busy time-out.
+        limit: Duration,
+        /// SQLite's code.
+        source: rusqlite::Error,
+    },
+    /// A raw `BEGIN` was run on this guard before.
+    #[error(
+        "cannot begin: a transaction is open on this connection already, begun by SQL text; end it, \
+         or begin with transaction() only"
+    )]
+    AlreadyOpen,
+    /// SQLite refused.
+    #[error("cannot begin")]
+    Sqlite {
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+}
+
+/// Why a commit failed, and what that means for the work.
+///
+/// Every case but [`Unknown`](CommitError::Unknown) means: certainly undone.
+///
+/// ```
+/// let pool = tenure::testing::temporary()?;
+/// let mut writer = pool.write()?;
+/// let tx = writer.transaction()?;
+/// tx.execute_batch("ROLLBACK")?;
+/// let error = tx.commit().unwrap_err();
+/// assert!(matches!(error, tenure::CommitError::NotOpen));
+/// assert!(error.is_undone());
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// Readers outside WAL mode kept their locks. Nothing was committed.
+    #[error(
+        "not committed: the database stayed locked for {waited:.1?} (`busy_timeout` is {limit:?}); \
+         the work was rolled back; end long reads sooner, use `journal_mode = \"wal\"`, or raise \
+         `busy_timeout`"
+    )]
+    Busy {
+        /// How long the commit was tried.
+        waited: Duration,
+        /// The configured busy time-out.
+        limit: Duration,
+        /// SQLite's code.
+        source: rusqlite::Error,
+    },
+    /// No transaction was open any more: SQL text ended it, or SQLite rolled it back.
+    #[error(
+        "not committed: no transaction is open; SQLite rolled it back after an error (ON CONFLICT \
+         ROLLBACK, disk full, I/O error), or SQL text ended it"
+    )]
+    NotOpen,
+    /// SQLite refused, a deferred foreign key for instance. The work was rolled back.
+    #[error("not committed, the work was rolled back: {source}")]
+    Refused {
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+    /// An input or output error during COMMIT: the work may or may not be in the file.
+    #[error(
+        "the outcome of COMMIT is unknown after an input or output error: read the data back before \
+         doing the work again: {source}"
+    )]
+    Unknown {
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+}
+
+impl CommitError {
+    /// Whether it is certain that nothing of the transaction was kept.
+    ///
+    /// ```
+    /// assert!(tenure::CommitError::NotOpen.is_undone());
+    /// ```
+    pub fn is_undone(&self) -> bool {
+        !matches!(self, Self::Unknown { .. })
+    }
+}
+
+/// A transaction or savepoint could not be rolled back. The connection is closed at check-in, which
+/// undoes the work too.
+///
+/// ```
+/// fn end(tx: tenure::Transaction<'_>) -> Result<(), tenure::RollbackError> {
+///     tx.rollback()
+/// }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[error("cannot roll back, the connection will be closed instead: {source}")]
+pub struct RollbackError {
+    pub(crate) source: rusqlite::Error,
+}
+
+/// A savepoint could not be set or released.
+///
+/// ```
+/// let pool = tenure::testing::temporary()?;
+/// let mut writer = pool.write()?;
+/// let mut tx = writer.transaction()?;
+/// let savepoint = tx.savepoint()?;
+/// savepoint.execute_batch("ROLLBACK")?;
+/// let error: tenure::SavepointError = savepoint.commit().unwrap_err();
+/// assert!(error.to_string().contains("savepoint"));
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} savepoint {depth}: {source}")]
+pub struct SavepointError {
+    pub(crate) action: &'static str,
+    pub(crate) depth: u32,
+    pub(crate) source: rusqlite::Error,
+}

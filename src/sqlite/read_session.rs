@@ -1,0 +1,577 @@
+//! What may be done with a connection that only reads.
+//!
+//! The methods keep `rusqlite`'s names, signatures and errors, so code written for a
+//! `rusqlite::Connection` moves over by changing the type. The session does not dereference to
+//! `rusqlite::Connection`: `unchecked_transaction(&self)`, for one, would reopen the hole that
+//! borrowing closes. [`ReadSession::rusqlite`] is the way round for functions that want one.
+
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::fmt;
+use std::sync::Arc;
+
+use rusqlite::blob::Blob;
+use rusqlite::{
+    CachedStatement, Connection, InterruptHandle, Name, Params, PrepFlags, Row, Statement, ToSql,
+};
+use tempfile::TempDir;
+
+use super::busy::Busy;
+use super::extensions::Extensions;
+use super::manager::Role;
+use crate::ffi::Handle;
+use crate::metrics::{Operation, PoolMetrics};
+
+/// What may be done with a reading connection.
+///
+/// [`ReadGuard`](crate::ReadGuard) and [`Snapshot`](crate::Snapshot) dereference to it, and so does
+/// [`Session`]. A function that only reads takes `&ReadSession` and can be called with any of them.
+///
+/// ```
+/// use tenure::ReadSession;
+///
+/// fn open_tasks(session: &ReadSession) -> tenure::rusqlite::Result<i64> {
+///     session.query_one("SELECT count(*) FROM task WHERE done = 0", [], |row| row.get(0))
+/// }
+///
+/// let pool = tenure::testing::temporary()?;
+/// pool.write()?.execute_batch("CREATE TABLE task (id INTEGER PRIMARY KEY, done INTEGER)")?;
+/// assert_eq!(open_tasks(&*pool.read()?)?, 0);
+/// pool.transaction(|tx| {
+///     tx.execute("INSERT INTO task (done) VALUES (0)", [])?;
+///     assert_eq!(open_tasks(tx)?, 1);
+///     Ok(())
+/// })?;
+/// # Ok::<(), tenure::Error>(())
+/// ```
+pub struct ReadSession {
+    connection: Handle<Busy>,
+    role: Role,
+    /// Something went wrong that only closing the connection is sure to mend.
+    condemned: Cell<bool>,
+    extensions: Extensions,
+    metrics: Arc<PoolMetrics>,
+    /// After the connection, so that the files outlive it.
+    _directory: Option<Arc<TempDir>>,
+}
+
+impl ReadSession {
+    pub(super) fn new(
+        connection: Handle<Busy>,
+        role: Role,
+        metrics: Arc<PoolMetrics>,
+        directory: Option<Arc<TempDir>>,
+    ) -> Self {
+        Self {
+            connection,
+            role,
+            condemned: Cell::new(false),
+            extensions: Extensions::default(),
+            metrics,
+            _directory: directory,
+        }
+    }
+}
+
+/// For the layer itself.
+impl ReadSession {
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) fn busy(&self) -> &Busy {
+        self.connection.handler()
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    pub(super) fn metrics(&self) -> &PoolMetrics {
+        &self.metrics
+    }
+
+    /// Runs one statement that has no parameters and no rows, from the statement cache.
+    pub(super) fn run(&self, operation: Operation, sql: &str) -> rusqlite::Result<()> {
+        self.busy().during(operation, || {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            // `raw_query` rather than `execute`, which refuses statements that may return rows.
+            let mut rows = statement.raw_query();
+            while rows.next()?.is_some() {}
+            Ok(())
+        })
+    }
+
+    /// Has SQLite look whether another connection has changed the schema. Statements do that by
+    /// themselves; the functions that look a table up without a statement would go by what this
+    /// connection saw last.
+    fn refresh_schema(&self) -> rusqlite::Result<()> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT 1 FROM sqlite_schema LIMIT 1")?;
+        statement.raw_query().next().map(drop)
+    }
+
+    /// Ends whatever transaction is open; none is fine too.
+    pub(super) fn roll_back(&self) -> rusqlite::Result<()> {
+        if self.connection.is_autocommit() {
+            return Ok(());
+        }
+        let result = self.run(Operation::Commit, "ROLLBACK");
+        if result.is_err() {
+            self.condemn();
+        }
+        result
+    }
+
+    /// Ends the rows of leaked statements; for check-in, when nobody can be reading them.
+    pub(super) fn reset_statements(&self) {
+        self.connection.reset_statements();
+    }
+
+    /// The connection will be closed at check-in.
+    pub(super) fn condemn(&self) {
+        self.condemned.set(true);
+    }
+
+    pub(super) fn is_condemned(&self) -> bool {
+        self.condemned.get()
+    }
+}
+
+/// Queries, with the signatures of [`rusqlite::Connection`].
+impl ReadSession {
+    /// Prepares a statement. See [`Connection::prepare`].
+    ///
+    /// On a reader, a statement that would write is prepared and fails when it is run.
+    ///
+    /// # Errors
+    ///
+    /// When the SQL is wrong.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let reader = pool.read()?;
+    /// let mut statement = reader.prepare("SELECT ?1 + 1")?;
+    /// assert_eq!(statement.query_one([41], |row| row.get::<_, i64>(0))?, 42);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn prepare(&self, sql: &str) -> rusqlite::Result<Statement<'_>> {
+        self.connection.prepare(sql)
+    }
+
+    /// Prepares a statement with flags. See [`Connection::prepare_with_flags`].
+    ///
+    /// # Errors
+    ///
+    /// When the SQL is wrong.
+    ///
+    /// ```
+    /// use tenure::rusqlite::PrepFlags;
+    /// let pool = tenure::testing::temporary()?;
+    /// let reader = pool.read()?;
+    /// let mut statement = reader.prepare_with_flags("SELECT 1", PrepFlags::SQLITE_PREPARE_NO_VTAB)?;
+    /// assert!(statement.exists([])?);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn prepare_with_flags(
+        &self,
+        sql: &str,
+        flags: PrepFlags,
+    ) -> rusqlite::Result<Statement<'_>> {
+        self.connection.prepare_with_flags(sql, flags)
+    }
+
+    /// Prepares a statement, or takes it from this connection's cache (about ten times cheaper).
+    /// See [`Connection::prepare_cached`].
+    ///
+    /// # Errors
+    ///
+    /// When the SQL is wrong.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let reader = pool.read()?;
+    /// for n in 0..3 {
+    ///     let mut statement = reader.prepare_cached("SELECT ?1")?;
+    ///     assert_eq!(statement.query_one([n], |row| row.get::<_, i64>(0))?, n);
+    /// }
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn prepare_cached(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
+        self.connection.prepare_cached(sql)
+    }
+
+    /// Runs a query and maps its first row. See [`Connection::query_row`].
+    ///
+    /// # Errors
+    ///
+    /// When the SQL is wrong, when there is no row, or what `f` returns.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let sum: i64 = pool.read()?.query_row("SELECT ?1 + ?2", (1, 2), |row| row.get(0))?;
+    /// assert_eq!(sum, 3);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn query_row<T, P, F>(&self, sql: &str, params: P, f: F) -> rusqlite::Result<T>
+    where
+        P: Params,
+        F: FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    {
+        self.connection.query_row(sql, params, f)
+    }
+
+    /// Runs a query that must have exactly one row. See [`Connection::query_one`].
+    ///
+    /// # Errors
+    ///
+    /// When the SQL is wrong, when there is no row or more than one, or what `f` returns.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let one: i64 = pool.read()?.query_one("SELECT 1", [], |row| row.get(0))?;
+    /// assert_eq!(one, 1);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn query_one<T, P, F>(&self, sql: &str, params: P, f: F) -> rusqlite::Result<T>
+    where
+        P: Params,
+        F: FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    {
+        self.connection.query_one(sql, params, f)
+    }
+
+    /// As [`query_row`](Self::query_row), with an error type of the caller's.
+    /// See [`Connection::query_row_and_then`].
+    ///
+    /// # Errors
+    ///
+    /// When the SQL is wrong, when there is no row, or what `f` returns.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let even = pool.read()?.query_row_and_then("SELECT 7", [], |row| match row.get::<_, i64>(0)? {
+    ///     n if n % 2 == 0 => Ok(n),
+    ///     n => Err(tenure::Error::other(format!("{n} is odd"))),
+    /// });
+    /// assert_eq!(even.unwrap_err().to_string(), "7 is odd");
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn query_row_and_then<T, E, P, F>(&self, sql: &str, params: P, f: F) -> Result<T, E>
+    where
+        P: Params,
+        F: FnOnce(&Row<'_>) -> Result<T, E>,
+        E: From<rusqlite::Error>,
+    {
+        self.connection.query_row_and_then(sql, params, f)
+    }
+
+    /// Reads a pragma that has one value. See [`Connection::pragma_query_value`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no such pragma, or what `f` returns.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let mode: String =
+    ///     pool.read()?.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    /// assert_eq!(mode, "wal");
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn pragma_query_value<T, F>(
+        &self,
+        schema_name: Option<&str>,
+        pragma_name: &str,
+        f: F,
+    ) -> rusqlite::Result<T>
+    where
+        F: FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    {
+        self.connection.pragma_query_value(schema_name, pragma_name, f)
+    }
+
+    /// Reads a pragma that has many rows. See [`Connection::pragma_query`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no such pragma, or what `f` returns.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let mut databases = Vec::new();
+    /// pool.read()?.pragma_query(None, "database_list", |row| {
+    ///     databases.push(row.get::<_, String>(1)?);
+    ///     Ok(())
+    /// })?;
+    /// assert_eq!(databases, ["main"]);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn pragma_query<F>(
+        &self,
+        schema_name: Option<&str>,
+        pragma_name: &str,
+        f: F,
+    ) -> rusqlite::Result<()>
+    where
+        F: FnMut(&Row<'_>) -> rusqlite::Result<()>,
+    {
+        self.connection.pragma_query(schema_name, pragma_name, f)
+    }
+
+    /// Reads a pragma that takes an argument. See [`Connection::pragma`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no such pragma, or what `f` returns.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// pool.write()?.execute_batch("CREATE TABLE task (id INTEGER PRIMARY KEY, title TEXT)")?;
+    /// let mut columns = Vec::new();
+    /// pool.read()?.pragma(None, "table_info", "task", |row| {
+    ///     columns.push(row.get::<_, String>("name")?);
+    ///     Ok(())
+    /// })?;
+    /// assert_eq!(columns, ["id", "title"]);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn pragma<F, V>(
+        &self,
+        schema_name: Option<&str>,
+        pragma_name: &str,
+        pragma_value: V,
+        f: F,
+    ) -> rusqlite::Result<()>
+    where
+        F: FnMut(&Row<'_>) -> rusqlite::Result<()>,
+        V: ToSql,
+    {
+        self.connection.pragma(schema_name, pragma_name, pragma_value, f)
+    }
+
+    /// Opens a BLOB for reading and, with `read_only = false` on the writer, for writing.
+    /// See [`Connection::blob_open`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no such row or column, or it holds no BLOB or text.
+    ///
+    /// ```
+    /// use std::io::Read as _;
+    /// let pool = tenure::testing::temporary()?;
+    /// pool.write()?.execute_batch("CREATE TABLE file (bytes BLOB); INSERT INTO file VALUES (x'0102')")?;
+    /// let reader = pool.read()?;
+    /// let mut bytes = Vec::new();
+    /// reader.blob_open("main", "file", "bytes", 1, true)?.read_to_end(&mut bytes)?;
+    /// assert_eq!(bytes, [1, 2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn blob_open<D: Name, N: Name>(
+        &self,
+        db: D,
+        table: N,
+        column: N,
+        row_id: i64,
+        read_only: bool,
+    ) -> rusqlite::Result<Blob<'_>> {
+        self.refresh_schema()?;
+        self.connection.blob_open(db, table, column, row_id, read_only)
+    }
+
+    /// Whether a table exists. See [`Connection::table_exists`].
+    ///
+    /// # Errors
+    ///
+    /// When SQLite cannot read the schema.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// assert!(!pool.read()?.table_exists(None, "task")?);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn table_exists<N: Name>(
+        &self,
+        db_name: Option<N>,
+        table_name: N,
+    ) -> rusqlite::Result<bool> {
+        self.refresh_schema()?;
+        self.connection.table_exists(db_name, table_name)
+    }
+
+    /// Whether a column exists. See [`Connection::column_exists`].
+    ///
+    /// # Errors
+    ///
+    /// When SQLite cannot read the schema.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// assert!(!pool.read()?.column_exists(None, "task", "title")?);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn column_exists<N: Name>(
+        &self,
+        db_name: Option<N>,
+        table_name: N,
+        column_name: N,
+    ) -> rusqlite::Result<bool> {
+        self.refresh_schema()?;
+        self.connection.column_exists(db_name, table_name, column_name)
+    }
+
+    /// Type, collation, NOT NULL, primary key and AUTOINCREMENT of a column.
+    /// See [`Connection::column_metadata`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no such column.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// pool.write()?.execute_batch("CREATE TABLE task (id INTEGER PRIMARY KEY)")?;
+    /// let reader = pool.read()?;
+    /// let (kind, _, _, primary_key, _) = reader.column_metadata(None, "task", "id")?;
+    /// assert_eq!((kind, primary_key), (Some(c"INTEGER"), true));
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    #[allow(clippy::type_complexity)] // The signature is rusqlite's.
+    pub fn column_metadata<N: Name>(
+        &self,
+        db_name: Option<N>,
+        table_name: N,
+        column_name: N,
+    ) -> rusqlite::Result<(Option<&CStr>, Option<&CStr>, bool, bool, bool)> {
+        self.refresh_schema()?;
+        self.connection.column_metadata(db_name, table_name, column_name)
+    }
+
+    /// Whether no transaction is open. See [`Connection::is_autocommit`].
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// assert!(pool.read()?.is_autocommit());
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn is_autocommit(&self) -> bool {
+        self.connection.is_autocommit()
+    }
+
+    /// Whether a statement is in the middle of its rows. See [`Connection::is_busy`].
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// assert!(!pool.read()?.is_busy());
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn is_busy(&self) -> bool {
+        self.connection.is_busy()
+    }
+
+    /// A handle by which another thread can interrupt what runs here.
+    /// See [`Connection::get_interrupt_handle`].
+    ///
+    /// It goes on to reach this connection after the guard is gone: drop it with the guard.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let reader = pool.read()?;
+    /// let handle = reader.get_interrupt_handle();
+    /// std::thread::scope(|scope| { scope.spawn(|| handle.interrupt()); });
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn get_interrupt_handle(&self) -> InterruptHandle {
+        self.connection.get_interrupt_handle()
+    }
+
+    /// The connection itself, for a function that wants one.
+    ///
+    /// What cannot be checked at compile time any more is checked at check-in: a transaction left
+    /// open is rolled back. Do not begin one here; `unchecked_transaction` in particular is not tied
+    /// to the transactions of this crate.
+    ///
+    /// ```
+    /// fn tables(connection: &rusqlite::Connection) -> rusqlite::Result<i64> {
+    ///     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+    /// }
+    /// let pool = tenure::testing::temporary()?;
+    /// assert_eq!(tables(pool.read()?.rusqlite())?, 0);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn rusqlite(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Works on a value that belongs to this connection: made with [`Default`] when it is first
+    /// asked for, found again by later holders of the same connection, dropped with it. There is one
+    /// value of each type.
+    ///
+    /// For caches of what was read through this connection. Whoever holds the connection owns the
+    /// value, so it needs no lock.
+    ///
+    /// # Panics
+    ///
+    /// When `work` asks for the same type again. If `work` panics, the value is dropped, and the next
+    /// caller starts with a new one.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    ///
+    /// #[derive(Default)]
+    /// struct Names(HashMap<i64, String>);
+    ///
+    /// fn name(session: &tenure::ReadSession, id: i64) -> tenure::rusqlite::Result<String> {
+    ///     session.with_extension(|names: &mut Names| {
+    ///         if let Some(name) = names.0.get(&id) {
+    ///             return Ok(name.clone());
+    ///         }
+    ///         let name: String = session.query_one("SELECT 'user ' || ?1", [id], |row| row.get(0))?;
+    ///         names.0.insert(id, name.clone());
+    ///         Ok(name)
+    ///     })
+    /// }
+    /// let pool = tenure::testing::temporary()?;
+    /// assert_eq!(name(&*pool.read()?, 7)?, "user 7");
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn with_extension<T, R>(&self, work: impl FnOnce(&mut T) -> R) -> R
+    where
+        T: Default + Send + 'static,
+    {
+        self.extensions.with(T::default, work)
+    }
+
+    /// As [`with_extension`](Self::with_extension), for a type that is not made with [`Default`].
+    ///
+    /// # Panics
+    ///
+    /// As [`with_extension`](Self::with_extension).
+    ///
+    /// ```
+    /// struct Limit(usize);
+    /// let pool = tenure::testing::temporary()?;
+    /// let limit = pool.read()?.with_extension_or(|| Limit(10), |limit| limit.0);
+    /// assert_eq!(limit, 10);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn with_extension_or<T, R>(
+        &self,
+        make: impl FnOnce() -> T,
+        work: impl FnOnce(&mut T) -> R,
+    ) -> R
+    where
+        T: Send + 'static,
+    {
+        self.extensions.with(make, work)
+    }
+}
+
+/// Without the path or any SQL.
+impl fmt::Debug for ReadSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadSession")
+            .field("role", &self.role)
+            .field("autocommit", &self.is_autocommit())
+            .finish_non_exhaustive()
+    }
+}
