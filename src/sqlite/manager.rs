@@ -191,6 +191,8 @@ fn set(
 fn set_journal_mode(connection: &Connection, config: &PoolConfig) -> Result<(), ConnectError> {
     let failed = |source| ConnectError::Setting { setting: "journal_mode", source };
     let wanted = config.journal_mode.name();
+    let pages: i64 =
+        connection.pragma_query_value(None, "page_count", |row| row.get(0)).map_err(failed)?;
     let began = Instant::now();
     loop {
         let found = journal_mode(connection).map_err(failed)?;
@@ -201,11 +203,10 @@ fn set_journal_mode(connection: &Connection, config: &PoolConfig) -> Result<(), 
             .pragma_update_and_check(None, "journal_mode", wanted, |row| row.get::<_, String>(0));
         match changed {
             Ok(mode) if mode == wanted => {
-                tracing::info!(
-                    from = found,
-                    to = mode,
-                    "the journal mode of the database was changed"
-                );
+                // A new database has no mode that anybody had chosen.
+                if pages > 0 {
+                    tracing::info!(from = found, to = mode, "the journal mode was changed");
+                }
                 return Ok(());
             }
             Ok(found) => return Err(ConnectError::JournalMode { wanted, found }),
