@@ -144,10 +144,10 @@ pub mod status;
 pub mod testing;
 
 pub use builder::Builder;
-pub use config::{Access, JournalMode, PoolConfig, Synchronous};
+pub use config::{Access, ConfigError, ConfigFault, JournalMode, PoolConfig, Synchronous};
 pub use error::{
-    BeginError, BoxError, CheckoutError, CheckoutErrorKind, CommitError, ConfigError, ConnectError,
-    Error, OpenError, RollbackError, SavepointError,
+    BeginError, BoxError, CheckoutError, CheckoutErrorKind, CommitError, ConnectError, Error,
+    OpenError, RollbackError, SavepointError,
 };
 pub use pool::Pool;
 pub use rusqlite;

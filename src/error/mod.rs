@@ -17,7 +17,7 @@ use rusqlite::ErrorCode;
 pub use self::checkout::{CheckoutError, CheckoutErrorKind};
 pub use self::open::{ConnectError, OpenError};
 pub use self::transaction::{BeginError, CommitError, RollbackError, SavepointError};
-pub use crate::config::ConfigError;
+use crate::config::ConfigError;
 
 /// A cause of any type, as `setup` and `on_connect` closures may return it.
 ///

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{BoxError, CheckoutError, ConfigError};
+use super::{BoxError, CheckoutError};
+use crate::config::ConfigError;
 
 /// Why a pool could not be opened.
 ///

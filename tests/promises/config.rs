@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use proptest::prelude::*;
 use tenure::{Access, ConfigError, JournalMode, OpenError, Pool, PoolConfig, Synchronous};
 
 const SAMPLE: &str = include_str!("../../examples/pool.toml");
@@ -81,43 +80,50 @@ fn every_key_is_read() {
 #[test]
 fn faults_are_named_with_their_place() {
     let cases = [
-        ("readers = 1\nreadres = 4", (2, 1), "unknown field `readres`"),
+        ("readers = 1\nreadres = 4", (2, 1), "unknown key `readres`; did you mean `readers`?"),
+        ("sync = 'full'", (1, 1), "unknown key `sync`; there are: database, name, access"),
+        ("busy-timeout = '1s'", (1, 1), "did you mean `busy_timeout`?"),
         ("readers = 4\nreaders = 5", (2, 1), "duplicate key"),
         ("checkout_timeout = 5", (1, 20), "invalid type: integer `5`"),
-        ("checkout_timeout = \"5 parsecs\"", (1, 20), "parsecs"),
-        ("journal_mode = \"memory\"", (1, 16), "unknown variant `memory`"),
-        ("readers = -1", (1, 11), "invalid value"),
+        ("checkout_timeout = \"5 parsecs\"", (1, 20), "allowed: a time such as \"5s\""),
+        ("journal_mode = \"memory\"", (1, 16), "allowed: \"wal\", \"delete\""),
+        ("readers = -1", (1, 11), "`readers`: invalid value: integer `-1`"),
         ("create = yes", (1, 10), ""),
+        ("[pool]\nreaders = 4", (1, 2), "unknown key `pool`"),
+        ("readers = 0", (1, 11), "`readers` is 0; allowed: 1 to 1024"),
+        ("readers = 1025", (1, 11), "1 to 1024"),
+        ("name = \"\"", (1, 8), "1 to 64 characters"),
+        ("checkout_timeout = \"1s\"", (1, 20), "below `busy_timeout`"),
+        ("busy_timeout = \"2days\"", (1, 16), "at most \"1day\""),
+        ("busy_timeout = \"6s\"", (1, 16), "below `busy_timeout`"),
+        ("idle_limit = \"10ms\"", (1, 14), "at least \"1s\""),
+        ("cache_size_kib = 0", (1, 18), "1 to 4194304"),
+        ("statement_cache = 10001", (1, 19), "0 to 10000"),
+        ("max_waiters = 1000001", (1, 15), "0 to 1000000"),
+        ("mmap_size_mib = 1048577", (1, 17), "0 to 1048576"),
     ];
     for (text, place, says) in cases {
         let error = refused(text);
+        let fault = &error.faults()[0];
         assert_eq!(
-            (error.line(), error.column()),
+            (fault.line(), fault.column()),
             (Some(place.0), Some(place.1)),
             "{text}: {error}"
         );
-        assert!(error.to_string().contains(says), "{text}: {error}");
+        assert!(fault.to_string().contains(says), "{text}: {error}");
     }
 }
 
 #[test]
-fn values_out_of_range_are_refused_with_the_range() {
-    let cases = [
-        ("readers = 0", "1 to 1024"),
-        ("readers = 1025", "1 to 1024"),
-        ("name = \"\"", "not empty"),
-        ("checkout_timeout = \"1s\"", "not below busy_timeout"),
-        ("busy_timeout = \"2days\"\ncheckout_timeout = \"3days\"", "at most 1 day"),
-        ("idle_limit = \"10ms\"", "at least 1s"),
-        ("cache_size_kib = 0", "1 to 4194304"),
-        ("statement_cache = 10001", "0 to 10000"),
-        ("max_waiters = 1000001", "0 to 1000000"),
-        ("mmap_size_mib = 1048577", "0 to 1048576"),
-    ];
-    for (text, range) in cases {
-        let error = refused(text);
-        assert!(error.to_string().contains(range), "{text}: {error}");
-    }
+fn all_faults_are_reported_at_once() {
+    let error = refused(
+        "readres = 4\nreaders = 0\nname = 7\njournal_mode = \"off\"\ncheckout_timeout = \"1s\"\n",
+    );
+    let lines: Vec<_> = error.faults().iter().map(|fault| fault.line().unwrap()).collect();
+    assert_eq!(lines, [1, 2, 3, 4, 5], "{error}");
+    assert_eq!(error.to_string().lines().count(), 6, "a line for each:\n{error}");
+    let keys: Vec<_> = error.faults().iter().map(|fault| fault.key().unwrap()).collect();
+    assert_eq!(keys, ["readres", "readers", "name", "journal_mode", "checkout_timeout"]);
 }
 
 #[test]
@@ -135,7 +141,7 @@ fn a_file_is_named_in_its_errors_and_places_the_database_beside_itself() {
 
     std::fs::write(&file, "database = 'app.db'\nreadres = 2").unwrap();
     let error = Pool::from_config_file(&file).unwrap_err();
-    assert!(error.to_string().contains("pool.toml line 2, column 1"), "{error}");
+    assert!(error.to_string().contains("pool.toml is wrong: line 2, column 1"), "{error}");
     assert!(!directory.path().join("app.db").exists(), "a pool was opened all the same");
 
     std::fs::write(&file, "database = 'app.db'").unwrap();
@@ -148,22 +154,73 @@ fn a_file_is_named_in_its_errors_and_places_the_database_beside_itself() {
     assert!(error.to_string().contains("`database` is missing"), "{error}");
 }
 
-proptest! {
-    /// Bytes of the sample replaced, removed or repeated: an error or a valid configuration.
-    #[test]
-    fn no_text_makes_it_panic(edits in prop::collection::vec((any::<u16>(), any::<u8>(), 0..3_u8), 0..6)) {
-        let mut bytes = SAMPLE.as_bytes().to_vec();
-        for (at, byte, how) in edits {
-            let at = usize::from(at) % bytes.len();
-            match how {
-                0 => bytes[at] = byte,
-                1 => drop(bytes.remove(at)),
-                _ => bytes.insert(at, byte),
+/// How many texts are tried. `TENURE_MUTATIONS` sets it for a long run.
+fn mutations() -> u32 {
+    std::env::var("TENURE_MUTATIONS").map_or(2_000, |number| number.parse().unwrap())
+}
+
+/// A valid configuration with position for every fault, or none.
+fn judge(text: &str) -> Result<(), String> {
+    match PoolConfig::from_toml_str(text) {
+        // What was accepted can be said again, and is accepted again as the same.
+        Ok(config) => {
+            let again = format!("{:?}", config.clone());
+            if again == format!("{config:?}") { Ok(()) } else { Err(again) }
+        }
+        Err(error) if error.faults().is_empty() => Err("an error without a fault".to_owned()),
+        Err(error) => match error.faults().iter().find(|fault| fault.line().is_none()) {
+            Some(fault) => Err(format!("no place: {fault}")),
+            None => Ok(()),
+        },
+    }
+}
+
+#[test]
+fn no_mutation_of_a_valid_file_makes_it_panic() {
+    let mut random = fastrand::Rng::with_seed(7);
+    let lines: Vec<&str> = SAMPLE.lines().filter(|line| line.contains(" = ")).collect();
+    let (mut toml, total) = (0, mutations());
+    for round in 0..total {
+        let mut lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        for _ in 0..random.usize(1..4) {
+            let at = random.usize(..lines.len());
+            let other = lines[random.usize(..lines.len())].clone();
+            let value = |line: &str| line.split_once(" = ").unwrap_or(("", "1")).1.to_owned();
+            let key = |line: &str| line.split_once(" = ").unwrap_or(("x", "")).0.to_owned();
+            match random.u8(..6) {
+                // Another key's value, a number, a line less: all of these are still TOML.
+                0 => lines[at] = format!("{} = {}", key(&lines[at]), value(&other)),
+                1 => lines[at] = format!("{} = {}", key(&lines[at]), random.i64(..)),
+                2 => drop(lines.remove(at)),
+                3 => {
+                    lines[at] =
+                        format!("{}{} = {}", key(&lines[at]), random.lowercase(), value(&other));
+                }
+                4 => lines[at] = other,
+                _ => {
+                    let mut line: Vec<char> = lines[at].chars().collect();
+                    let place = random.usize(..=line.len());
+                    line.insert(place, random.char(..));
+                    lines[at] = line.into_iter().collect();
+                }
+            }
+            if lines.is_empty() {
+                break;
             }
         }
+        let text = lines.join("\n");
+        toml += u32::from(toml::from_str::<toml::Table>(&text).is_ok());
+        judge(&text).unwrap_or_else(|why| panic!("round {round}: {why} in\n{text}"));
+    }
+    assert!(toml * 5 >= total, "{toml} of {total} were TOML: not what this is meant to try");
+}
+
+#[test]
+fn no_random_bytes_make_it_panic() {
+    let mut random = fastrand::Rng::with_seed(8);
+    for _ in 0..mutations() {
+        let bytes: Vec<u8> = (0..random.usize(..80)).map(|_| random.u8(..)).collect();
         let text = String::from_utf8_lossy(&bytes);
-        if let Err(error) = PoolConfig::from_toml_str(&text) {
-            prop_assert!(!error.to_string().is_empty());
-        }
+        judge(&text).unwrap_or_else(|why| panic!("{why} in {text:?}"));
     }
 }

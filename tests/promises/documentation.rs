@@ -3,7 +3,7 @@
 use tenure::metrics::METRICS;
 
 const README: &str = include_str!("../../README.md");
-const CONFIG: &str = include_str!("../../src/config.rs");
+const CONFIG: &str = include_str!("../../src/config/mod.rs");
 
 #[test]
 fn the_readme_lists_every_metric_with_its_labels_and_help() {

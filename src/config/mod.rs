@@ -3,18 +3,20 @@
 //! A file is TOML with one flat table; the keys are the fields of [`PoolConfig`] and the methods of
 //! [`Builder`](crate::Builder). An unknown key, a wrong type or a value out of range is an error that
 //! names the place, and the pool does not open: a setting that is silently replaced by a default is
-//! found out in production. Durations are text with a unit (`"5s"`, `"250ms"`), because a bare number
+//! found out in production. All faults are reported at once, with the nearest key for an unknown one. Durations are text with a unit (`"5s"`, `"250ms"`), because a bare number
 //! would leave the unit to memory. (The crates `figment` and `config` read more formats, and name no
 //! line in their errors.)
 
-use std::fmt;
+mod error;
+mod ranges;
+mod read;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The most connections of one role; far more than one file can use.
-const MAX_READERS: usize = 1024;
+pub use self::error::{ConfigError, ConfigFault};
 
 /// Everything about a pool that can be written in a file.
 ///
@@ -136,13 +138,10 @@ impl PoolConfig {
     ///
     /// ```
     /// let error = tenure::PoolConfig::from_toml_str("readres = 4").unwrap_err();
-    /// assert_eq!(error.line(), Some(1));
+    /// assert_eq!(error.faults()[0].line(), Some(1));
     /// ```
     pub fn from_toml_str(text: &str) -> Result<Self, ConfigError> {
-        let config: Self =
-            toml::from_str(text).map_err(|error| ConfigError::syntax(&error, text))?;
-        config.check()?;
-        Ok(config)
+        read::config(text)
     }
 
     /// Reads the configuration from a file. A relative `database` is taken as relative to that file.
@@ -177,35 +176,7 @@ impl PoolConfig {
 
     /// Checks what types cannot say.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let day = Duration::from_secs(86_400);
-        let range = |key, ok: bool, found: &dyn fmt::Display, allowed| {
-            if ok { Ok(()) } else { Err(ConfigError::range(key, found, allowed)) }
-        };
-        let readers = self.reader_limit();
-        range("readers", (1..=MAX_READERS).contains(&readers), &readers, "1 to 1024")?;
-        if let Some(name) = &self.name {
-            range("name", !name.is_empty(), &"\"\"", "a name that is not empty")?;
-        }
-        let (checkout, busy, idle) = (self.checkout_timeout, self.busy_timeout, self.idle_limit);
-        range("busy_timeout", busy <= day, &format_args!("{busy:?}"), "at most 1 day")?;
-        range(
-            "checkout_timeout",
-            checkout >= busy,
-            &format_args!("{checkout:?}"),
-            "not below busy_timeout, else a checkout gives up before the holder it waits for does",
-        )?;
-        range("max_waiters", self.max_waiters <= 1_000_000, &self.max_waiters, "0 to 1000000")?;
-        range(
-            "idle_limit",
-            idle.is_zero() || idle >= Duration::from_secs(1),
-            &format_args!("{idle:?}"),
-            "at least 1s, or 0s for never",
-        )?;
-        let (cache, mmap) = (self.cache_size_kib, self.mmap_size_mib);
-        range("cache_size_kib", (1..=4_194_304).contains(&cache), &cache, "1 to 4194304")?;
-        range("mmap_size_mib", mmap <= 1_048_576, &mmap, "0 to 1048576")?;
-        let statements = self.statement_cache;
-        range("statement_cache", statements <= 10_000, &statements, "0 to 10000")
+        ConfigError::unless_empty(ranges::faults(self))
     }
 }
 
@@ -298,88 +269,5 @@ impl Synchronous {
             Self::Full => "full",
             Self::Extra => "extra",
         }
-    }
-}
-
-/// What is wrong with a configuration, and where.
-///
-/// ```
-/// let error = tenure::PoolConfig::from_toml_str("readers = 4\nreaders = 5").unwrap_err();
-/// assert_eq!((error.line(), error.column()), (Some(2), Some(1)));
-/// ```
-#[derive(Debug)]
-pub struct ConfigError {
-    file: Option<PathBuf>,
-    position: Option<(usize, usize)>,
-    message: String,
-    source: Option<std::io::Error>,
-}
-
-impl ConfigError {
-    fn syntax(error: &toml::de::Error, text: &str) -> Self {
-        let position = error.span().map(|span| {
-            let before = text.get(..span.start).unwrap_or(text);
-            let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-            (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
-        });
-        Self { file: None, position, message: error.message().to_owned(), source: None }
-    }
-
-    fn range(key: &str, found: &dyn fmt::Display, allowed: &str) -> Self {
-        let message = format!("`{key}` is {found}; allowed: {allowed}");
-        Self { file: None, position: None, message, source: None }
-    }
-
-    fn unreadable(path: &Path, source: std::io::Error) -> Self {
-        let message = format!("cannot be read: {source}");
-        Self { file: Some(path.to_owned()), position: None, message, source: Some(source) }
-    }
-
-    pub(crate) fn no_database() -> Self {
-        let message = "`database` is missing; give the path of the database file".to_owned();
-        Self { file: None, position: None, message, source: None }
-    }
-
-    fn in_file(self, path: &Path) -> Self {
-        Self { file: Some(path.to_owned()), ..self }
-    }
-
-    /// The line of the fault, from 1, when it has one.
-    ///
-    /// ```
-    /// let error = tenure::PoolConfig::from_toml_str("create = 1").unwrap_err();
-    /// assert_eq!(error.line(), Some(1));
-    /// ```
-    pub fn line(&self) -> Option<usize> {
-        self.position.map(|(line, _)| line)
-    }
-
-    /// The column of the fault, in characters from 1, when it has one.
-    ///
-    /// ```
-    /// let error = tenure::PoolConfig::from_toml_str("create = 1").unwrap_err();
-    /// assert_eq!(error.column(), Some(10));
-    /// ```
-    pub fn column(&self) -> Option<usize> {
-        self.position.map(|(_, column)| column)
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("configuration ")?;
-        if let Some(file) = &self.file {
-            write!(f, "{} ", file.display())?;
-        }
-        if let Some((line, column)) = self.position {
-            write!(f, "line {line}, column {column}: ")?;
-        }
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for ConfigError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|source| source as _)
     }
 }
