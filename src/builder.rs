@@ -209,10 +209,17 @@ impl Builder {
             check_wal_is_safe()?;
         }
         let path = file::locate(&config)?;
-        let leave_no_trace = if writes { None } else { LeaveNoTrace::begin(&path) };
         let name = pool_name(&config, &path)?;
-        let metrics = Arc::new(PoolMetrics::new(name));
-        let recipe = Arc::new(Recipe { path, config, on_connect, metrics, directory });
+        let metrics = Arc::new(PoolMetrics::new(name.as_str()));
+        let leave_no_trace = if writes { None } else { LeaveNoTrace::begin(&path) };
+        let recipe = Arc::new(Recipe {
+            path,
+            config,
+            on_connect,
+            metrics,
+            directory,
+            _leave_no_trace: leave_no_trace,
+        });
 
         // Kept until the pool's own connections are open: the last one to close would remove the WAL.
         let _first = if writes { Some(set_up(&recipe, setup)?) } else { None };
@@ -237,16 +244,18 @@ impl Builder {
                 refill: refill.clone(),
             };
             let pool = checkout::Pool::new(Manager::new(Arc::clone(&recipe), role), settings);
-            pool.fill(config.checkout_timeout).map(|()| pool)
+            pool.fill().inspect_err(|_| pool.close()).map(|()| pool)
         };
         let fill = |source| OpenError::Fill { source };
         let writer = if writes { Some(role(Role::Write, 1).map_err(fill)?) } else { None };
-        let readers = role(Role::Read, recipe.config.reader_limit()).map_err(fill)?;
+        let readers = role(Role::Read, recipe.config.reader_limit())
+            .inspect_err(|_| writer.iter().for_each(checkout::Pool::close))
+            .map_err(fill)?;
         let weak =
             std::iter::once(&readers).chain(&writer).map(checkout::Pool::downgrade).collect();
         let housekeeping =
             Housekeeping::start(weak, refilled).map_err(|source| OpenError::Thread { source })?;
-        Ok(Pool::new(readers, writer, recipe, housekeeping, leave_no_trace))
+        Ok(Pool::new(readers, writer, recipe, housekeeping, name))
     }
 }
 

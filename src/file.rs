@@ -27,6 +27,9 @@ pub(crate) fn locate(config: &PoolConfig) -> Result<PathBuf, OpenError> {
             return Err(OpenError::NotAFile { path: path.to_owned() });
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if fs::symlink_metadata(path).is_ok() {
+                return Err(OpenError::DanglingLink { path: path.to_owned() });
+            }
             if !config.create || config.access == Access::ReadOnly {
                 return Err(OpenError::Missing { path: path.to_owned() });
             }

@@ -5,6 +5,7 @@
 //! pool's end of the `stop` channel is gone.
 
 use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
 
@@ -40,7 +41,10 @@ fn keep_house(roles: &[WeakPool<Manager>], refill: &Receiver<()>, stopped: &Rece
     loop {
         let each_role = |work: fn(&crate::checkout::Pool<Manager>)| {
             for role in roles.iter().filter_map(WeakPool::upgrade) {
-                work(&role);
+                // What goes wrong with one role, or once, must not end the house for good.
+                if catch_unwind(AssertUnwindSafe(|| work(&role))).is_err() {
+                    tracing::error!("housekeeping panicked; it goes on");
+                }
             }
         };
         select! {

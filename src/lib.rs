@@ -95,9 +95,10 @@
 //!
 //! # Limits
 //!
-//! * SQL text is not parsed. `BEGIN` or `COMMIT` run as text is noticed when a transaction is begun or
-//!   ended and at check-in, not before. A statement that would write is refused on a reader when it is
-//!   run, not when it is prepared.
+//! * SQL text is not parsed. `BEGIN`, `COMMIT` or `ROLLBACK` run as text is noticed when a transaction is
+//!   begun or ended and at check-in, not before; `ROLLBACK; BEGIN` inside a transaction, which leaves
+//!   one open as it was, is not. A statement that would write is refused on a reader when it is run,
+//!   not when it is prepared.
 //! * At check-in open transactions and snapshots are looked for. A changed PRAGMA, ATTACH, TEMP table
 //!   or hook stays with the connection for now, as does a statement that was leaked before its first
 //!   step.

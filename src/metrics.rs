@@ -248,7 +248,7 @@ label!(
 /// The handles of a whole pool.
 #[derive(Debug)]
 pub(crate) struct PoolMetrics {
-    pool: PoolName,
+    pool: String,
     repairs: Vec<Counter>,
     transactions: Vec<Vec<Counter>>,
     transaction_seconds: Vec<Histogram>,
@@ -257,9 +257,8 @@ pub(crate) struct PoolMetrics {
 }
 
 impl PoolMetrics {
-    pub(crate) fn new(pool: PoolName) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         describe();
-        let name = pool.as_str();
         let by = |metric: &'static str, label: &'static str, values: &[&'static str]| {
             let one = |value| counter!(metric, "pool" => name.to_owned(), label => value);
             values.iter().map(|value| one(*value)).collect::<Vec<_>>()
@@ -280,12 +279,12 @@ impl PoolMetrics {
             transaction_seconds: TransactionKind::NAMES.iter().map(seconds).collect(),
             busy_retries: by("tenure_busy_retries_total", "op", Operation::NAMES),
             busy_timeouts: by("tenure_busy_timeouts_total", "op", Operation::NAMES),
-            pool,
+            pool: name.to_owned(),
         }
     }
 
     pub(crate) fn name(&self) -> &str {
-        self.pool.as_str()
+        &self.pool
     }
 
     pub(crate) fn role(&self, role: &'static str) -> RoleMetrics {

@@ -6,7 +6,7 @@
 //! every commit.
 
 use std::fmt;
-use std::panic::Location;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +16,8 @@ use crate::checkout::{self, Wait};
 use crate::config::PoolConfig;
 use crate::error::{CheckoutError, Error, OpenError};
 use crate::housekeeping::Housekeeping;
-use crate::sqlite::{
-    LeaveNoTrace, Manager, ReadGuard, Recipe, Snapshot, Transaction, WriteGuard, run_hooks,
-};
+use crate::metrics::PoolName;
+use crate::sqlite::{Manager, ReadGuard, Recipe, Snapshot, Transaction, WriteGuard, run_hooks};
 use crate::status::PoolStatus;
 
 /// A pool of connections to one SQLite database file.
@@ -54,8 +53,8 @@ struct Inner {
     writer: Option<checkout::Pool<Manager>>,
     recipe: Arc<Recipe>,
     _housekeeping: Housekeeping,
-    /// For a read-only pool; dropped after its connections were closed.
-    _leave_no_trace: Option<LeaveNoTrace>,
+    /// Free for another pool when this one ends.
+    _name: PoolName,
 }
 
 impl Drop for Inner {
@@ -74,15 +73,9 @@ impl Pool {
         writer: Option<checkout::Pool<Manager>>,
         recipe: Arc<Recipe>,
         housekeeping: Housekeeping,
-        leave_no_trace: Option<LeaveNoTrace>,
+        name: PoolName,
     ) -> Self {
-        let inner = Inner {
-            readers,
-            writer,
-            recipe,
-            _housekeeping: housekeeping,
-            _leave_no_trace: leave_no_trace,
-        };
+        let inner = Inner { readers, writer, recipe, _housekeeping: housekeeping, _name: name };
         Self { inner: Arc::new(inner) }
     }
 
@@ -460,6 +453,10 @@ impl Pool {
         &self.inner.recipe.config
     }
 }
+
+/// A panic cannot leave a pool half changed: what it holds was given back before the panic goes on.
+impl UnwindSafe for Pool {}
+impl RefUnwindSafe for Pool {}
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

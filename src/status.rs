@@ -17,7 +17,7 @@ use serde::{Serialize, Serializer};
 /// println!("{status}");
 /// # Ok::<(), tenure::Error>(())
 /// ```
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PoolStatus {
     /// The pool's name: the value of the label `pool` in metrics.
@@ -36,7 +36,7 @@ pub struct PoolStatus {
 /// assert_eq!((write.limit, write.held.len(), write.waiting.len()), (1, 0, 0));
 /// # Ok::<(), tenure::Error>(())
 /// ```
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct RoleStatus {
     /// At most so many connections.
@@ -62,7 +62,7 @@ pub struct RoleStatus {
 /// println!("{} since {:?} at {}", holder.thread, holder.held, holder.place);
 /// # Ok::<(), tenure::Error>(())
 /// ```
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Holder {
     /// The thread's name, or its id when it has none.
@@ -83,7 +83,7 @@ pub struct Holder {
 /// assert!(pool.status().read.waiting.is_empty());
 /// # Ok::<(), tenure::Error>(())
 /// ```
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Waiter {
     /// The thread's name, or its id when it has none.

@@ -28,6 +28,13 @@ use crate::status::RoleStatus;
 /// A connection that r2d2 opened and that this layer lends.
 pub(super) type Connection<M> = r2d2::PooledConnection<Source<M>>;
 
+/// How long opening one of the first connections may take.
+const FILL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest pause that r2d2 makes between two tries is half of this. It gives back-off under a
+/// lasting fault, and connections soon after the fault is gone.
+const R2D2_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// How long one try to reopen a connection in the background may take.
 const REOPEN_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -92,10 +99,11 @@ impl<M: Manage> Pool<M> {
             .min_idle(Some(0))
             .max_lifetime(None)
             .idle_timeout(None)
+            .connection_timeout(R2D2_TIMEOUT)
             .test_on_check_out(false)
             .error_handler(Box::new(Notes(Arc::clone(&last_failure))))
             .thread_pool(Arc::clone(&settings.opener))
-            .build_unchecked(Source(Arc::clone(&manager)));
+            .build_unchecked(Source::new(Arc::clone(&manager), Arc::clone(&last_failure)));
         settings.metrics.limit.set(settings.limit as f64);
         let state = State {
             idle: Vec::with_capacity(settings.limit),
@@ -110,11 +118,12 @@ impl<M: Manage> Pool<M> {
     }
 
     /// Opens connections until the limit is reached, so that the first callers need not wait.
-    pub(crate) fn fill(&self, patience: Duration) -> Result<(), CheckoutError> {
+    pub(crate) fn fill(&self) -> Result<(), CheckoutError> {
         let shared = &self.shared;
         for _ in 0..shared.settings.limit {
             shared.state.lock().open += 1;
-            let opened = shared.open(Instant::now(), Some(Instant::now() + patience));
+            let now = Instant::now();
+            let opened = shared.open(now, Some(now + FILL_PATIENCE));
             shared.park(opened?);
         }
         Ok(())
@@ -170,6 +179,7 @@ impl<M: Manage> Pool<M> {
         let shared = &self.shared;
         let mut state = shared.state.lock();
         state.closed = true;
+        shared.settings.metrics.limit.set(0.0);
         let idle = std::mem::take(&mut state.idle);
         while state.queue.grant(Turn::Closed) {}
         shared.publish(&state);
@@ -235,6 +245,11 @@ impl<M: Manage> Shared<M> {
             return Ok((lease, CheckoutOutcome::Immediate));
         }
         if matches!(wait, Wait::Never) {
+            // It must not open one itself, but the next one to try should find one.
+            if state.open + state.missing < self.settings.limit {
+                state.missing += 1;
+                let _ = self.settings.refill.try_send(());
+            }
             return Err(self.error(CheckoutErrorKind::Unavailable, &state, started));
         }
         if state.queue.len() >= self.settings.max_waiters {
@@ -294,14 +309,17 @@ impl<M: Manage> Shared<M> {
             patience.saturating_sub(asked - started).min(Duration::from_secs(86_400 * 365));
         match self.source.get_timeout(patience) {
             Ok(connection) => {
-                self.last_failure.take();
                 self.settings.metrics.opened.increment(1);
                 Ok(connection)
             }
             Err(_) => {
                 self.give_up_room();
                 let state = self.state.lock();
-                Err(self.error(CheckoutErrorKind::Connect, &state, started))
+                let kind = match self.last_failure.get() {
+                    Some(_) => CheckoutErrorKind::Connect,
+                    None => CheckoutErrorKind::Timeout,
+                };
+                Err(self.error(kind, &state, started))
             }
         }
     }
@@ -374,7 +392,12 @@ impl<M: Manage> Shared<M> {
     fn discard(&self, mut connection: Connection<M>, reason: CloseReason) {
         connection.discard = true;
         // Closed here, by r2d2, before the room is given up: r2d2 counts against the same limit.
-        drop(connection);
+        // A value of the caller's that lives in it may panic when it is dropped.
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(connection)));
+        if let Err(panic) = dropped {
+            let message = crate::error::panic_message(&*panic);
+            tracing::error!(role = self.settings.role, message, "closing a connection panicked");
+        }
         self.settings.metrics.closed(reason);
         self.give_up_room();
     }

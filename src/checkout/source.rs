@@ -28,22 +28,38 @@ pub(crate) struct Tracked<C> {
 }
 
 /// The manager that r2d2 sees.
-pub(crate) struct Source<M>(pub(super) Arc<M>);
+pub(crate) struct Source<M> {
+    manager: Arc<M>,
+    last_failure: Arc<LastFailure>,
+}
+
+impl<M> Source<M> {
+    pub(super) fn new(manager: Arc<M>, last_failure: Arc<LastFailure>) -> Self {
+        Self { manager, last_failure }
+    }
+}
 
 impl<M: Manage> ManageConnection for Source<M> {
     type Connection = Tracked<M::Connection>;
     type Error = Failure<M::Error>;
 
     fn connect(&self) -> Result<Self::Connection, Self::Error> {
-        match catch_unwind(AssertUnwindSafe(|| self.0.connect())) {
-            Ok(Ok(connection)) => Ok(Tracked { connection, discard: false }),
+        // r2d2 asks for the error's text before it has put its books in order, so that is tried here.
+        let text = |error: &M::Error| error.to_string();
+        let attempt =
+            AssertUnwindSafe(|| self.manager.connect().inspect_err(|error| drop(text(error))));
+        match catch_unwind(attempt) {
+            Ok(Ok(connection)) => {
+                self.last_failure.clear();
+                Ok(Tracked { connection, discard: false })
+            }
             Ok(Err(error)) => Err(Failure::Connect(error)),
             Err(panic) => Err(Failure::Panicked(crate::error::panic_message(&*panic))),
         }
     }
 
     fn is_valid(&self, connection: &mut Self::Connection) -> Result<(), Self::Error> {
-        self.0.is_valid(&mut connection.connection).map_err(Failure::Connect)
+        self.manager.is_valid(&mut connection.connection).map_err(Failure::Connect)
     }
 
     /// Asked by r2d2 only when the pool has already decided; the real inspection runs at check-in.
@@ -88,8 +104,8 @@ impl LastFailure {
         Self { role, cause: Mutex::new(None) }
     }
 
-    pub(super) fn take(&self) -> Option<ConnectFailure> {
-        self.cause.lock().take()
+    fn clear(&self) {
+        *self.cause.lock() = None;
     }
 
     pub(super) fn get(&self) -> Option<ConnectFailure> {

@@ -187,7 +187,7 @@ impl PoolConfig {
 /// assert_eq!(config.access, tenure::Access::ReadOnly);
 /// # Ok::<(), tenure::ConfigError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Access {
@@ -212,7 +212,7 @@ pub enum Access {
 /// assert_eq!(mode, "truncate");
 /// # Ok::<(), tenure::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum JournalMode {
@@ -247,7 +247,7 @@ impl JournalMode {
 /// assert_eq!(level, 1);
 /// # Ok::<(), tenure::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Synchronous {

@@ -138,7 +138,11 @@ impl fmt::Display for CheckoutError {
                 f.write_str(match *role {
                     "read" => "or raise `readers` or `checkout_timeout`",
                     _ => "keep slow work out of write transactions, or raise `checkout_timeout`",
-                })
+                })?;
+                match &self.cause {
+                    Some(cause) => write!(f, "; a connection could not be opened: {cause}"),
+                    None => Ok(()),
+                }
             }
             CheckoutErrorKind::Overloaded => {
                 write!(f, "{role} checkout refused: {waiting} threads wait already (`max_waiters`), {held} of {limit} connections held")?;

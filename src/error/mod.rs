@@ -79,6 +79,13 @@ pub enum Error {
     Other(BoxError),
 }
 
+/// The transaction is rolled back.
+impl From<crate::sqlite::TryCommitError<'_>> for Error {
+    fn from(refused: crate::sqlite::TryCommitError<'_>) -> Self {
+        Self::Commit(refused.into_error())
+    }
+}
+
 impl Error {
     /// Wraps an error of the caller's own.
     ///

@@ -33,6 +33,14 @@ pub enum OpenError {
         /// The path.
         path: PathBuf,
     },
+    /// The path is a symbolic link that leads nowhere.
+    #[error(
+        "{path:?} is a symbolic link to a file that does not exist; create that file, or remove the link"
+    )]
+    DanglingLink {
+        /// The path.
+        path: PathBuf,
+    },
     /// The directory that should hold the file is not there.
     #[error("cannot create {path:?}: its directory does not exist; create the directory first")]
     MissingDirectory {

@@ -15,10 +15,11 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BeginError {
-    /// Another connection, not of this pool, kept the write lock.
+    /// Another connection kept the lock: of another process, or of this one outside the pool; outside
+    /// WAL mode a reader can do it too.
     #[error(
-        "cannot begin: the database stayed locked for {waited:.1?} (`busy_timeout` is {limit:?}) by a \
-         connection outside this pool; find the process that holds it, or raise `busy_timeout`"
+        "cannot begin: the database stayed locked for {waited:.1?} (`busy_timeout` is {limit:?}) by \
+         another connection; find the process that holds it, or raise `busy_timeout`"
     )]
     Busy {
         /// How long the caller waited.
@@ -44,7 +45,7 @@ pub enum BeginError {
 
 /// Why a commit failed, and what that means for the work.
 ///
-/// Every case but [`Unknown`](CommitError::Unknown) means: certainly undone.
+/// [`Busy`](CommitError::Busy) and [`Refused`](CommitError::Refused) mean: certainly undone.
 ///
 /// ```
 /// let pool = tenure::testing::temporary()?;
@@ -53,7 +54,7 @@ pub enum BeginError {
 /// tx.execute_batch("ROLLBACK")?;
 /// let error = tx.commit().unwrap_err();
 /// assert!(matches!(error, tenure::CommitError::NotOpen));
-/// assert!(error.is_undone());
+/// assert!(!error.is_undone());
 /// # Ok::<(), tenure::Error>(())
 /// ```
 #[derive(Debug, thiserror::Error)]
@@ -73,10 +74,12 @@ pub enum CommitError {
         /// SQLite's code.
         source: rusqlite::Error,
     },
-    /// No transaction was open any more: SQL text ended it, or SQLite rolled it back.
+    /// No transaction was open any more: SQL text ended it, or SQLite rolled it back. What was run
+    /// after that was committed statement by statement.
     #[error(
-        "not committed: no transaction is open; SQLite rolled it back after an error (ON CONFLICT \
-         ROLLBACK, disk full, I/O error), or SQL text ended it"
+        "there was no transaction to commit any more: SQLite rolled it back after an error (ON \
+         CONFLICT ROLLBACK, disk full, I/O error), or SQL text ended it; what was run after that has \
+         been committed by itself: do not go on after such an error"
     )]
     NotOpen,
     /// SQLite refused, a deferred foreign key for instance. The work was rolled back.
@@ -100,10 +103,19 @@ impl CommitError {
     /// Whether it is certain that nothing of the transaction was kept.
     ///
     /// ```
-    /// assert!(tenure::CommitError::NotOpen.is_undone());
+    /// let pool = tenure::testing::temporary()?;
+    /// pool.write()?.execute_batch(
+    ///     "CREATE TABLE team (id INTEGER PRIMARY KEY);
+    ///      CREATE TABLE member (team REFERENCES team DEFERRABLE INITIALLY DEFERRED)",
+    /// )?;
+    /// let mut writer = pool.write()?;
+    /// let tx = writer.transaction()?;
+    /// tx.execute("INSERT INTO member VALUES (1)", [])?;
+    /// assert!(tx.commit().unwrap_err().is_undone());
+    /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn is_undone(&self) -> bool {
-        !matches!(self, Self::Unknown { .. })
+        !matches!(self, Self::Unknown { .. } | Self::NotOpen)
     }
 }
 

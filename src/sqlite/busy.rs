@@ -91,11 +91,10 @@ impl BusyHandler for Busy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::PoolName;
 
     #[test]
     fn gives_up_at_the_deadline_and_not_before() {
-        let metrics = Arc::new(PoolMetrics::new(PoolName::like("busy-deadline")));
+        let metrics = Arc::new(PoolMetrics::new("busy-deadline"));
         let busy = Busy::new(Duration::from_millis(20), Operation::Read, metrics);
         let began = Instant::now();
         let mut attempt = 0;
@@ -111,8 +110,8 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_free_zero_timeout_gives_up_at_once() {
-        let metrics = Arc::new(PoolMetrics::new(PoolName::like("busy-zero")));
+    fn a_timeout_of_zero_gives_up_at_once() {
+        let metrics = Arc::new(PoolMetrics::new("busy-zero"));
         let busy = Busy::new(Duration::ZERO, Operation::Read, metrics);
         assert!(!busy.busy(0));
     }

@@ -13,16 +13,18 @@ use crate::metrics::Repair;
 /// Puts the connection right. `false` = it cannot be lent again.
 pub(super) fn inspect(session: &ReadSession) -> bool {
     let mut clean = !session.is_condemned();
-    if clean && !session.connection().is_autocommit() {
+    // Also on one that will be closed: a leaked statement keeps SQLite from closing it, and its locks
+    // would stay.
+    if !session.connection().is_autocommit() {
         repaired(session, Repair::OpenTransaction, "a transaction open; it was rolled back");
-        clean = session.roll_back().is_ok();
+        clean &= session.roll_back().is_ok();
     }
     // With autocommit on, a statement that was forgotten in the middle of its rows keeps its
     // snapshot, which keeps the WAL from being reset.
-    if clean && pins_snapshot(session) {
+    if pins_snapshot(session) {
         repaired(session, Repair::UnfinishedStatement, "a statement unfinished; it was reset");
         session.reset_statements();
-        clean = !pins_snapshot(session);
+        clean &= !pins_snapshot(session);
     }
     if !clean {
         session.metrics().repair(Repair::Discarded);

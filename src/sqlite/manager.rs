@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use super::busy::Busy;
 use super::checkin;
+use super::read_only::LeaveNoTrace;
 use super::read_session::ReadSession;
 use super::session::Session;
 use crate::config::{Access, PoolConfig};
@@ -83,6 +84,8 @@ pub(crate) struct Recipe {
     pub(crate) metrics: Arc<PoolMetrics>,
     /// Deleted when the last connection that needs it is gone.
     pub(crate) directory: Option<Arc<TempDir>>,
+    /// For a read-only pool: the last to go, when its connections are closed.
+    pub(crate) _leave_no_trace: Option<Arc<LeaveNoTrace>>,
 }
 
 /// Makes and inspects the connections of one role.

@@ -10,19 +10,35 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
 
-/// Remembers that the files were not there.
+/// What read-only pools of this process have promised to remove, by database.
+static PROMISED: Mutex<Vec<(PathBuf, Weak<LeaveNoTrace>)>> = Mutex::new(Vec::new());
+
+/// Remembers that the files were not there. Shared by the read-only pools of one database, so that
+/// the last one keeps the promise of the first.
 pub(crate) struct LeaveNoTrace {
     database: PathBuf,
 }
 
 impl LeaveNoTrace {
-    /// `None` when the files are there already: then they are not this pool's to remove.
-    pub(crate) fn begin(database: &Path) -> Option<Self> {
-        let there = companion(database, "-wal").exists() || companion(database, "-shm").exists();
-        (!there).then(|| Self { database: database.to_owned() })
+    /// `None` when the files are there already: then they are not this process's to remove.
+    pub(crate) fn begin(database: &Path) -> Option<Arc<Self>> {
+        let mut promised = PROMISED.lock();
+        promised.retain(|(_, promise)| promise.strong_count() > 0);
+        let known = promised.iter().find(|(path, _)| path == database);
+        if let Some(promise) = known.and_then(|(_, promise)| promise.upgrade()) {
+            return Some(promise);
+        }
+        if companion(database, "-wal").exists() || companion(database, "-shm").exists() {
+            return None;
+        }
+        let promise = Arc::new(Self { database: database.to_owned() });
+        promised.push((database.to_owned(), Arc::downgrade(&promise)));
+        Some(promise)
     }
 }
 

@@ -142,7 +142,8 @@ impl<'t> Savepoint<'t> {
 
     fn roll_back(&mut self) -> rusqlite::Result<()> {
         self.ended = true;
-        self.hooks.borrow_mut().truncate(self.hooks_before);
+        // Dropped last, and not under the borrow: what a hook owns may panic, or add a hook.
+        let _undone = self.hooks.borrow_mut().split_off(self.hooks_before);
         if self.session.is_autocommit() {
             // The whole transaction is gone, and this with it.
             return Ok(());

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use super::read_session::ReadSession;
 use super::session::Session;
-use super::transaction::{Exactly, begin};
+use super::transaction::{Exactly, begin, not_begun};
 use crate::checkout::Pinned;
 use crate::error::BeginError;
 use crate::metrics::{Operation, TransactionKind, TransactionOutcome};
@@ -47,13 +47,13 @@ pub struct Snapshot<'g> {
 impl<'g> Snapshot<'g> {
     pub(super) fn begin(session: &'g Session) -> Result<Self, BeginError> {
         begin(session, TransactionKind::Snapshot, "BEGIN DEFERRED")?;
-        // From here on, dropping it ends the transaction.
-        let snapshot =
-            Self { session, begun: Instant::now(), _pinned: PhantomData, _exactly: PhantomData };
-        session
-            .run(Operation::Begin, "SELECT 1 FROM sqlite_schema LIMIT 1")
-            .map_err(|source| BeginError::Sqlite { source })?;
-        Ok(snapshot)
+        let begun = Instant::now();
+        if let Err(source) = session.run(Operation::Begin, "SELECT 1 FROM sqlite_schema LIMIT 1") {
+            // A failure condemns the connection by itself.
+            let _ = session.roll_back();
+            return Err(not_begun(session, TransactionKind::Snapshot, begun, source));
+        }
+        Ok(Self { session, begun, _pinned: PhantomData, _exactly: PhantomData })
     }
 }
 

@@ -140,8 +140,8 @@ impl<'g> Transaction<'g> {
     ///
     /// # Errors
     ///
-    /// [`CommitError`]; after every kind but [`CommitError::Unknown`] the work is certainly undone.
-    /// BUSY is tried again until `busy_timeout` has passed.
+    /// [`CommitError`]; [`CommitError::is_undone`] says whether the work is certainly undone. BUSY is
+    /// tried again until `busy_timeout` has passed.
     ///
     /// # Panics
     ///
@@ -156,10 +156,8 @@ impl<'g> Transaction<'g> {
     /// assert!(writer.table_exists(None, "task")?);
     /// # Ok::<(), tenure::Error>(())
     /// ```
-    pub fn commit(mut self) -> Result<(), CommitError> {
-        let hooks = self.commit_in_place()?;
-        drop(self);
-        run_hooks(hooks);
+    pub fn commit(self) -> Result<(), CommitError> {
+        run_hooks(self.commit_for_later_hooks()?);
         Ok(())
     }
 
@@ -224,7 +222,14 @@ impl<'g> Transaction<'g> {
 
     /// Commits and returns the hooks, for the caller to run once it holds nothing any more.
     pub(crate) fn commit_for_later_hooks(mut self) -> Result<Vec<Hook>, CommitError> {
-        self.commit_in_place()
+        self.commit_in_place().inspect_err(|error| {
+            self.end(match error {
+                CommitError::Busy { .. } => TransactionOutcome::Busy,
+                _ => TransactionOutcome::Error,
+            });
+            // A failure condemns the connection by itself.
+            let _ = self.session.roll_back();
+        })
     }
 
     fn commit_in_place(&mut self) -> Result<Vec<Hook>, CommitError> {
@@ -251,6 +256,15 @@ impl<'g> Transaction<'g> {
                     self.end(TransactionOutcome::Error);
                     return Err(CommitError::Unknown { source });
                 }
+                // SQLite says no although the transaction is over: what ran after the commit (a WAL
+                // hook) may have failed, or the commit itself.
+                Some(ErrorCode::ConstraintViolation | ErrorCode::DiskFull) => {
+                    return Err(CommitError::Refused { source });
+                }
+                _ if self.session.is_autocommit() => {
+                    self.end(TransactionOutcome::Error);
+                    return Err(CommitError::Unknown { source });
+                }
                 _ => return Err(CommitError::Refused { source }),
             }
         }
@@ -274,15 +288,23 @@ pub(super) fn begin(
         return Err(BeginError::AlreadyOpen);
     }
     let began = Instant::now();
-    session.run(Operation::Begin, sql).map_err(|source| {
-        if is_busy(&source) {
-            session.metrics().transaction(kind, TransactionOutcome::Busy, None);
-            let limit = session.busy().timeout();
-            return BeginError::Busy { waited: began.elapsed(), limit, source };
-        }
-        session.metrics().transaction(kind, TransactionOutcome::Error, None);
-        BeginError::Sqlite { source }
-    })
+    session.run(Operation::Begin, sql).map_err(|source| not_begun(session, kind, began, source))
+}
+
+/// Counts what could not be begun, and says why.
+pub(super) fn not_begun(
+    session: &Session,
+    kind: TransactionKind,
+    began: Instant,
+    source: rusqlite::Error,
+) -> BeginError {
+    if is_busy(&source) {
+        session.metrics().transaction(kind, TransactionOutcome::Busy, None);
+        let limit = session.busy().timeout();
+        return BeginError::Busy { waited: began.elapsed(), limit, source };
+    }
+    session.metrics().transaction(kind, TransactionOutcome::Error, None);
+    BeginError::Sqlite { source }
 }
 
 /// All of them, even if one panics; then that panic goes on.
@@ -340,7 +362,7 @@ impl fmt::Debug for Transaction<'_> {
 /// let tx = writer.transaction()?;
 /// tx.execute_batch("ROLLBACK")?;
 /// let refused: tenure::TryCommitError<'_> = tx.try_commit().unwrap_err();
-/// assert!(refused.error().is_undone());
+/// assert!(matches!(refused.error(), tenure::CommitError::NotOpen));
 /// # Ok::<(), tenure::Error>(())
 /// ```
 #[derive(Debug)]

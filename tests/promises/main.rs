@@ -8,6 +8,7 @@ mod connections;
 mod documentation;
 mod errors;
 mod extensions;
+mod faults;
 mod metrics;
 mod opening;
 mod ownership;

@@ -34,6 +34,11 @@ impl Recorded {
         Self { pool, handle }
     }
 
+    pub(crate) fn rendered_after_the_end(self) -> String {
+        drop(self.pool);
+        self.handle.render()
+    }
+
     pub(crate) fn rendered(&self) -> String {
         self.handle.render()
     }

@@ -321,6 +321,64 @@ fn what_sql_text_or_sqlite_ended_is_not_reported_as_committed() {
 }
 
 #[test]
+fn work_that_was_kept_is_never_said_to_be_undone() {
+    let pool = pool();
+    // SQLite has ended the transaction, and what follows commits by itself.
+    let result = pool.transaction(|tx| {
+        insert(tx, "a")?;
+        let _ = tx.execute("INSERT OR ROLLBACK INTO task VALUES ('a')", []);
+        insert(tx, "b")?;
+        Ok(())
+    });
+    let Err(Error::Commit(error)) = result else { panic!("{result:?}") };
+    assert!(!error.is_undone(), "{error}");
+    assert_eq!(titles(&pool), "b");
+
+    let result = pool.transaction(|tx| {
+        insert(tx, "c")?;
+        Ok(tx.execute_batch("COMMIT")?)
+    });
+    let Err(Error::Commit(error)) = result else { panic!("{result:?}") };
+    assert!(!error.is_undone(), "{error}");
+    assert_eq!(titles(&pool), "b c");
+
+    // What runs after a commit can fail; the commit stands.
+    let failing = |_: &rusqlite::hooks::Wal, _| {
+        Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(1), None))
+    };
+    pool.write().unwrap().rusqlite().wal_hook(Some(failing));
+    let result = pool.transaction(|tx| Ok(insert(tx, "d")?));
+    let Err(Error::Commit(error)) = result else { panic!("{result:?}") };
+    assert!(!error.is_undone(), "{error}");
+    assert_eq!(titles(&pool), "b c d");
+}
+
+#[test]
+fn what_became_of_a_transaction_is_counted_as_it_was() {
+    let builder = Pool::builder()
+        .journal_mode(JournalMode::Truncate)
+        .busy_timeout(Duration::from_millis(5))
+        .readers(1);
+    let pool = Recorded::with(builder);
+    pool.write().unwrap().execute_batch("CREATE TABLE task (title TEXT)").unwrap();
+    let mut reader = pool.read().unwrap();
+    let snapshot = reader.snapshot().unwrap();
+    let result = pool.transaction(|tx| Ok(tx.execute("INSERT INTO task VALUES ('a')", [])?));
+    assert!(result.unwrap_err().is_overload());
+    assert_eq!(pool.transactions("immediate", "busy"), 1.0);
+    drop(snapshot);
+
+    let mut writer = pool.write().unwrap();
+    let tx = writer.exclusive_transaction().unwrap();
+    let error = reader.snapshot().unwrap_err();
+    assert!(matches!(error, BeginError::Busy { .. }), "{error}");
+    assert_eq!(pool.transactions("snapshot", "busy"), 1.0);
+    assert_eq!(pool.transactions("snapshot", "commit"), 1.0);
+    tx.commit().unwrap();
+    assert!(reader.snapshot().is_ok(), "the reader goes on");
+}
+
+#[test]
 fn a_raw_begin_on_the_guard_is_named() {
     let pool = pool();
     let mut writer = pool.write().unwrap();
