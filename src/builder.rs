@@ -138,8 +138,9 @@ impl Builder {
     /// Runs for every connection when it is opened, also when one is opened again later: for
     /// functions, collations, ATTACH, keys of an encrypted file, further pragmas.
     ///
-    /// The settings of the pool have been applied by then, except that readers become query-only
-    /// afterwards. It may run on any thread.
+    /// It runs before anything is read from the file, so that it can give the key of an encrypted one;
+    /// the settings of the pool are applied after it, and readers become query-only. It may run on any
+    /// thread.
     ///
     /// ```
     /// let pool = tenure::testing::temporary_with(tenure::Pool::builder().on_connect(
@@ -287,7 +288,11 @@ fn cannot_connect(
     role: &'static str,
     source: crate::error::ConnectError,
 ) -> OpenError {
-    OpenError::Connect { path: PathBuf::clone(&recipe.path), role, source }
+    let path = PathBuf::clone(&recipe.path);
+    match file::problem_shown_by(&source) {
+        Some(problem) => OpenError::File { path, problem, source: Some(Box::new(source)) },
+        None => OpenError::Connect { path, role, source },
+    }
 }
 
 impl fmt::Debug for Builder {

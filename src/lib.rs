@@ -148,7 +148,7 @@ pub use builder::Builder;
 pub use config::{Access, ConfigError, ConfigFault, JournalMode, PoolConfig, Synchronous};
 pub use error::{
     BeginError, BoxError, CheckoutError, CheckoutErrorKind, CommitError, ConnectError, Error,
-    OpenError, RollbackError, SavepointError,
+    FileProblem, OpenError, RollbackError, SavepointError,
 };
 pub use pool::Pool;
 pub use rusqlite;

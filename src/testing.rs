@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::builder::Builder;
-use crate::error::OpenError;
+use crate::error::{FileProblem, OpenError};
 use crate::pool::Pool;
 
 /// A pool with default settings on a new, empty database in a directory of its own below the system's
@@ -41,8 +41,11 @@ pub fn temporary() -> Result<Pool, OpenError> {
 /// ```
 pub fn temporary_with(builder: Builder) -> Result<Pool, OpenError> {
     let directory = tempfile::Builder::new().prefix("tenure-").tempdir();
-    let directory = directory
-        .map_err(|source| OpenError::Inaccessible { path: std::env::temp_dir(), source })?;
+    let directory = directory.map_err(|source| OpenError::File {
+        path: std::env::temp_dir(),
+        problem: FileProblem::Other,
+        source: Some(source.into()),
+    })?;
     let database = directory.path().join("temporary.db");
     builder.database(database).open_in(Some(Arc::new(directory)))
 }

@@ -24,42 +24,15 @@ pub enum OpenError {
          for tests use tenure::testing::temporary(), a file that deletes itself"
     )]
     InMemory,
-    /// No file is at the path, and the pool may not create one.
-    #[error(
-        "no database at {path:?}; create it first, or open the pool with `create = true` and \
-         `access = \"read-write\"`"
-    )]
-    Missing {
+    /// The path, or the file that it leads to, cannot be used. The file was not touched.
+    #[error("the database file {path:?} {problem}")]
+    File {
         /// The path.
         path: PathBuf,
-    },
-    /// The path is a symbolic link that leads nowhere.
-    #[error(
-        "{path:?} is a symbolic link to a file that does not exist; create that file, or remove the link"
-    )]
-    DanglingLink {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The directory that should hold the file is not there.
-    #[error("cannot create {path:?}: its directory does not exist; create the directory first")]
-    MissingDirectory {
-        /// The path of the database.
-        path: PathBuf,
-    },
-    /// The path leads to something that is not a regular file.
-    #[error("{path:?} is not a regular file; give the path of a database file")]
-    NotAFile {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The system would not let the file be looked at or created.
-    #[error("cannot access {path:?}; check the permissions of the file and of its directory")]
-    Inaccessible {
-        /// The path.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
+        /// What is wrong with it.
+        problem: FileProblem,
+        /// What the system or SQLite said, if it was asked.
+        source: Option<BoxError>,
     },
     /// This SQLite can lose committed pages in WAL mode.
     #[error(
@@ -115,6 +88,82 @@ pub enum OpenError {
         /// The system's reason.
         source: std::io::Error,
     },
+}
+
+/// What is wrong with a database file, and what to do about it.
+///
+/// ```
+/// use tenure::{FileProblem, OpenError, Pool};
+///
+/// let directory = tempfile::tempdir()?;
+/// let error = Pool::open(directory.path()).unwrap_err();
+/// assert!(matches!(error, OpenError::File { problem: FileProblem::Directory, .. }));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileProblem {
+    /// No file is at the path, and the pool may not create one.
+    #[error(
+        "does not exist; create it, or open the pool with `create = true` and `access = \"read-write\"`"
+    )]
+    Missing,
+    /// The directory that should hold the file is not there.
+    #[error("cannot be created: its directory does not exist; create the directory first")]
+    MissingDirectory,
+    /// The path is a symbolic link that leads nowhere.
+    #[error(
+        "is a symbolic link to a file that does not exist; create that file, or remove the link"
+    )]
+    DanglingLink,
+    /// The path is a directory's.
+    #[error("is a directory; give the path of a file in it")]
+    Directory,
+    /// The path leads to a device, a pipe or a socket.
+    #[error("is not a regular file; give the path of a database file")]
+    NotAFile,
+    /// The path has a NUL byte in it.
+    #[error("has a NUL byte in its path; look at where the path comes from")]
+    NulByte,
+    /// The file has several names. SQLite keeps the journal beside the name that it was opened by,
+    /// and whoever opens the file by another one does not find it.
+    #[error(
+        "has more than one name (hard links), of which SQLite's journal would follow only one; keep one of them"
+    )]
+    HardLinked,
+    /// The file is on a network file system, where locks cannot be relied on.
+    #[error(
+        "is on a network file system, on whose locks SQLite cannot rely; keep it on a local one"
+    )]
+    NetworkFileSystem,
+    /// The user may not read the file, or not write it, or not write its directory.
+    #[error(
+        "may not be used by this user; look at the permissions of the file and of its directory"
+    )]
+    Forbidden,
+    /// The file system is mounted read-only.
+    #[error(
+        "is on a read-only file system; mount it for writing, or open the pool with `access = \"read-only\"`"
+    )]
+    ReadOnlyFileSystem,
+    /// What SQLite keeps beside the database (`-wal`, `-shm`, `-journal`) is no regular file.
+    #[error(
+        "has something beside it, called like its `-wal`, `-shm` or `-journal`, that is not a regular file; move that away"
+    )]
+    CompanionInTheWay,
+    /// The content is not a database's, or is encrypted.
+    #[error(
+        "is not a SQLite database, or is encrypted; give another path, or give the key in `on_connect`"
+    )]
+    NotADatabase,
+    /// The content is a damaged database's.
+    #[error(
+        "is a damaged database; restore a backup, or save what can be read with `.recover` of the sqlite3 shell"
+    )]
+    Damaged,
+    /// The system gave another reason.
+    #[error("cannot be used; the cause says why")]
+    Other,
 }
 
 /// Why a connection could not be opened and configured.

@@ -1,10 +1,10 @@
 //! How a connection is made: the same way each time, for the first one and for every replacement.
 //!
-//! `r2d2_sqlite` opens the file; this adds what makes one connection like the other. The order matters:
-//! the time-out for locks first, because the pragmas after it may meet one; then what protects the
-//! file; then the caller's `on_connect`; last the busy handler and, for readers, `query_only`, which
-//! the closure must not be able to undo. `rusqlite` is not asked to interpret the path: it is absolute
-//! here, so SQLite cannot take it for a URI.
+//! `r2d2_sqlite` opens the file; this adds what makes one connection like the other. The order matters.
+//! First what needs no look into the file: the time-out for locks and what protects the file from SQL.
+//! Then the caller's `on_connect`, which may have to give a key before anything can be read. Then the
+//! settings. Last, for readers, `query_only`, and the busy handler. Neither `rusqlite` nor SQLite is
+//! asked to interpret the path: it is absolute here, so it cannot be taken for a URI.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -113,7 +113,7 @@ impl Manager {
         let Recipe { config, on_connect, .. } = &*self.recipe;
         let mut connection =
             self.source.connect().map_err(|source| ConnectError::Open { source })?;
-        configure(&connection, config)?;
+        protect(&connection, config)?;
         if let Some(on_connect) = on_connect {
             on_connect(&mut connection, self.role)
                 .map_err(|source| ConnectError::OnConnect { source })?;
@@ -121,6 +121,7 @@ impl Manager {
                 return Err(ConnectError::OnConnectLeftTransaction);
             }
         }
+        configure(&connection, config)?;
         Ok(connection)
     }
 }
@@ -155,7 +156,8 @@ impl ManageConnection for Manager {
     }
 }
 
-fn configure(connection: &Connection, config: &PoolConfig) -> Result<(), ConnectError> {
+/// What needs no look into the file.
+fn protect(connection: &Connection, config: &PoolConfig) -> Result<(), ConnectError> {
     let setting = |setting| move |source| ConnectError::Setting { setting, source };
     connection.busy_timeout(config.busy_timeout).map_err(setting("busy_timeout"))?;
     connection
@@ -164,6 +166,11 @@ fn configure(connection: &Connection, config: &PoolConfig) -> Result<(), Connect
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, config.trusted_schema)
         .map_err(setting("trusted_schema"))?;
+    connection.set_prepared_statement_cache_capacity(config.statement_cache);
+    Ok(())
+}
+
+fn configure(connection: &Connection, config: &PoolConfig) -> Result<(), ConnectError> {
     set(connection, "cell_size_check", "cell_size_check", config.cell_size_check)?;
     // Negative: in KiB rather than in pages.
     set(connection, "cache_size_kib", "cache_size", -i64::from(config.cache_size_kib))?;
@@ -173,9 +180,7 @@ fn configure(connection: &Connection, config: &PoolConfig) -> Result<(), Connect
         set_journal_mode(connection, config)?;
     }
     // After the journal mode, which chooses what it means.
-    set(connection, "synchronous", "synchronous", config.synchronous.name())?;
-    connection.set_prepared_statement_cache_capacity(config.statement_cache);
-    Ok(())
+    set(connection, "synchronous", "synchronous", config.synchronous.name())
 }
 
 fn set(
@@ -184,9 +189,9 @@ fn set(
     pragma: &str,
     value: impl rusqlite::ToSql,
 ) -> Result<(), ConnectError> {
-    // Some pragmas answer with a row, which is no error.
+    // Not what `on_connect` has attached. Some pragmas answer with a row, which is no error.
     connection
-        .pragma(None, pragma, value, |_| Ok(()))
+        .pragma(Some("main"), pragma, value, |_| Ok(()))
         .map_err(|source| ConnectError::Setting { setting, source })
 }
 
@@ -202,8 +207,10 @@ fn set_journal_mode(connection: &Connection, config: &PoolConfig) -> Result<(), 
         if found == wanted {
             return Ok(());
         }
-        let changed = connection
-            .pragma_update_and_check(None, "journal_mode", wanted, |row| row.get::<_, String>(0));
+        let changed =
+            connection.pragma_update_and_check(Some("main"), "journal_mode", wanted, |row| {
+                row.get::<_, String>(0)
+            });
         match changed {
             Ok(mode) if mode == wanted => {
                 // A new database has no mode that anybody had chosen.
@@ -222,5 +229,5 @@ fn set_journal_mode(connection: &Connection, config: &PoolConfig) -> Result<(), 
 }
 
 fn journal_mode(connection: &Connection) -> rusqlite::Result<String> {
-    connection.pragma_query_value(None, "journal_mode", |row| row.get(0))
+    connection.pragma_query_value(Some("main"), "journal_mode", |row| row.get(0))
 }

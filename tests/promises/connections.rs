@@ -128,6 +128,27 @@ fn each_setting_can_be_switched() {
 }
 
 #[test]
+fn what_the_pool_is_set_to_holds_whatever_on_connect_does() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let looked = Arc::clone(&seen);
+    let pool = testing::temporary_with(Pool::builder().on_connect(move |connection, _| {
+        // The first one sees the file before anything was read from it.
+        let mode: String = connection.pragma_query_value(None, "journal_mode", |r| r.get(0))?;
+        looked.fetch_add(usize::from(mode == "delete"), Ordering::Relaxed);
+        connection.execute_batch(
+            "ATTACH ':memory:' AS scratch; PRAGMA cache_size = 5; PRAGMA foreign_keys = OFF;",
+        )?;
+        Ok(())
+    }))
+    .unwrap();
+    assert_eq!(seen.load(Ordering::Relaxed), 1);
+    assert_configured(&pool.read().unwrap(), Role::Read);
+    let writer = pool.write().unwrap();
+    assert_configured(&writer, Role::Write);
+    writer.execute_batch("CREATE TABLE scratch.note (n)").unwrap();
+}
+
+#[test]
 fn a_reader_cannot_write() {
     let pool = testing::temporary().unwrap();
     pool.write().unwrap().execute_batch("CREATE TABLE task (title TEXT)").unwrap();

@@ -12,6 +12,7 @@ mod faults;
 mod metrics;
 mod opening;
 mod ownership;
+mod paths;
 mod recorded;
 mod setup;
 mod snapshots;

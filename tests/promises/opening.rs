@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use tenure::rusqlite::Connection;
-use tenure::{Access, CheckoutErrorKind, ConnectError, OpenError, Pool, testing};
+use tenure::{Access, CheckoutErrorKind, OpenError, Pool, testing};
 
 use crate::until::until;
 
@@ -17,41 +17,6 @@ fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
         (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
     });
     entries.collect()
-}
-
-#[test]
-fn an_in_memory_database_is_refused_with_the_way_out() {
-    for path in [":memory:", ""] {
-        let error = Pool::open(path).unwrap_err();
-        assert!(matches!(error, OpenError::InMemory), "{error}");
-        assert!(error.to_string().contains("tenure::testing::temporary()"), "{error}");
-    }
-}
-
-#[test]
-fn paths_that_cannot_be_a_database_are_told_apart() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = |name: &str| directory.path().join(name);
-    let open = |name: &str| Pool::open(path(name)).unwrap_err();
-
-    assert!(matches!(open("missing/app.db"), OpenError::MissingDirectory { .. }));
-    assert!(matches!(Pool::open(directory.path()), Err(OpenError::NotAFile { .. })));
-    let no_create = Pool::builder().create(false).database(path("app.db")).open();
-    assert!(matches!(no_create, Err(OpenError::Missing { .. })));
-    let read_only = Pool::builder().access(Access::ReadOnly).database(path("app.db")).open();
-    assert!(matches!(read_only, Err(OpenError::Missing { .. })));
-    assert!(contents(directory.path()).is_empty(), "nothing was created");
-}
-
-#[cfg(unix)]
-#[test]
-fn a_link_to_nothing_is_named() {
-    let directory = tempfile::tempdir().unwrap();
-    let (link, target) = (directory.path().join("link.db"), directory.path().join("target.db"));
-    std::os::unix::fs::symlink(&target, &link).unwrap();
-    assert!(matches!(Pool::open(&link), Err(OpenError::DanglingLink { .. })));
-    fs::write(&target, "").unwrap();
-    assert!(Pool::open(&link).is_ok(), "a link to a file is followed");
 }
 
 #[test]
@@ -183,18 +148,4 @@ fn an_existing_database_is_converted_to_the_journal_mode() {
     let pool = builder.open().unwrap();
     assert_eq!(mode(&pool.read().unwrap()), "truncate");
     assert_eq!(mode(&pool.write().unwrap()), "truncate");
-}
-
-#[test]
-fn a_file_that_is_no_database_is_refused_and_left_alone() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("app.db");
-    fs::write(&file, "not a database, but a text of some length ".repeat(100)).unwrap();
-    let before = contents(directory.path());
-    let error = Pool::open(&file).unwrap_err();
-    let OpenError::Connect { source: ConnectError::Setting { source, .. }, .. } = &error else {
-        panic!("{error:?}")
-    };
-    assert_eq!(source.sqlite_error_code(), Some(tenure::rusqlite::ErrorCode::NotADatabase));
-    assert_eq!(contents(directory.path()), before);
 }
