@@ -143,6 +143,7 @@ mod pool;
 mod sqlite;
 pub mod status;
 pub mod testing;
+mod work;
 
 pub use builder::Builder;
 pub use config::{Access, ConfigError, ConfigFault, JournalMode, PoolConfig, Synchronous};

@@ -14,10 +14,10 @@ use std::time::Duration;
 use crate::builder::Builder;
 use crate::checkout::{self, Wait};
 use crate::config::PoolConfig;
-use crate::error::{CheckoutError, Error, OpenError};
+use crate::error::{CheckoutError, OpenError};
 use crate::housekeeping::Housekeeping;
 use crate::metrics::PoolName;
-use crate::sqlite::{Manager, ReadGuard, Recipe, Snapshot, Transaction, WriteGuard, run_hooks};
+use crate::sqlite::{Manager, ReadGuard, Recipe, WriteGuard};
 use crate::status::PoolStatus;
 
 /// A pool of connections to one SQLite database file.
@@ -279,138 +279,6 @@ impl Pool {
 
     fn usual_wait(&self) -> Wait {
         Wait::AtMost(self.config().checkout_timeout)
-    }
-}
-
-/// Whole units of work.
-impl Pool {
-    /// Checks out the writer, begins a transaction, runs `work`, commits, and gives the writer back.
-    ///
-    /// If `work` returns an error the transaction is rolled back, and the error returned as it is,
-    /// whatever becomes of the rollback. If it panics the transaction is rolled back and the
-    /// connection given back before the panic goes on. Hooks of
-    /// [`Transaction::on_commit`] run last, when nothing is held any more.
-    ///
-    /// # Errors
-    ///
-    /// What `work` returns; else [`Error::Checkout`], [`Error::Begin`] or [`Error::Commit`].
-    ///
-    /// # Panics
-    ///
-    /// When `work` or a hook does.
-    ///
-    /// ```
-    /// let pool = tenure::testing::temporary()?;
-    /// pool.write()?.execute_batch("CREATE TABLE task (id INTEGER PRIMARY KEY, title TEXT)")?;
-    /// let id = pool.transaction(|tx| {
-    ///     tx.execute("INSERT INTO task (title) VALUES (?1)", ["write"])?;
-    ///     Ok(tx.last_insert_rowid())
-    /// })?;
-    /// assert_eq!(id, 1);
-    /// # Ok::<(), tenure::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn transaction<T>(
-        &self,
-        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        self.transaction_with_error(work)
-    }
-
-    /// As [`transaction`](Self::transaction), with an error type of the caller's.
-    ///
-    /// The two are separate because one that is generic could not be called with `?` in its closure
-    /// without saying the type each time.
-    ///
-    /// # Errors
-    ///
-    /// What `work` returns; else as [`transaction`](Self::transaction), converted.
-    ///
-    /// # Panics
-    ///
-    /// When `work` or a hook does.
-    ///
-    /// ```
-    /// fn create(pool: &tenure::Pool) -> anyhow::Result<()> {
-    ///     pool.transaction_with_error(|tx| {
-    ///         tx.execute_batch("CREATE TABLE task (title TEXT)")?;
-    ///         anyhow::ensure!(tx.table_exists(None, "task")?, "no table");
-    ///         Ok(())
-    ///     })
-    /// }
-    /// create(&tenure::testing::temporary()?)?;
-    /// # Ok::<(), anyhow::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn transaction_with_error<T, E: From<Error>>(
-        &self,
-        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let mut writer = self.write().map_err(Error::from)?;
-        let mut tx = writer.transaction().map_err(Error::from)?;
-        // An error rolls back by dropping the transaction, which cannot replace that error.
-        let value = work(&mut tx)?;
-        let hooks = tx.commit_for_later_hooks().map_err(Error::from)?;
-        drop(writer);
-        run_hooks(hooks);
-        Ok(value)
-    }
-
-    /// Checks out a reader and runs `work` on one consistent view of the database.
-    ///
-    /// # Errors
-    ///
-    /// What `work` returns; else [`Error::Checkout`] or [`Error::Begin`].
-    ///
-    /// # Panics
-    ///
-    /// When `work` does.
-    ///
-    /// ```
-    /// let pool = tenure::testing::temporary()?;
-    /// pool.write()?.execute_batch("CREATE TABLE task (done INTEGER)")?;
-    /// let (all, done) = pool.snapshot(|snapshot| {
-    ///     let count = |sql| snapshot.query_one(sql, [], |row| row.get::<_, i64>(0));
-    ///     Ok((count("SELECT count(*) FROM task")?, count("SELECT count(*) FROM task WHERE done")?))
-    /// })?;
-    /// assert!(done <= all);
-    /// # Ok::<(), tenure::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn snapshot<T>(
-        &self,
-        work: impl FnOnce(&Snapshot<'_>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        self.snapshot_with_error(work)
-    }
-
-    /// As [`snapshot`](Self::snapshot), with an error type of the caller's.
-    ///
-    /// # Errors
-    ///
-    /// What `work` returns; else as [`snapshot`](Self::snapshot), converted.
-    ///
-    /// # Panics
-    ///
-    /// When `work` does.
-    ///
-    /// ```
-    /// let pool = tenure::testing::temporary()?;
-    /// let one = pool.snapshot_with_error(|snapshot| {
-    ///     let one: i64 = snapshot.query_one("SELECT 1", [], |row| row.get(0))?;
-    ///     Ok::<_, anyhow::Error>(one)
-    /// })?;
-    /// assert_eq!(one, 1);
-    /// # Ok::<(), anyhow::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn snapshot_with_error<T, E: From<Error>>(
-        &self,
-        work: impl FnOnce(&Snapshot<'_>) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let mut reader = self.read().map_err(Error::from)?;
-        let snapshot = reader.snapshot().map_err(Error::from)?;
-        work(&snapshot)
     }
 }
 

@@ -14,6 +14,7 @@ mod opening;
 mod ownership;
 mod paths;
 mod recorded;
+mod retry;
 mod setup;
 mod snapshots;
 mod transactions;
