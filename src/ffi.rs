@@ -11,7 +11,8 @@
 //! SQLite's own `sqlite3_busy_handler` carries a context pointer, so [`Handle`] binds a connection to
 //! the state its handler reads, and owns both for as long as either lives.
 //!
-//! It also ends what statements that were leaked in the middle of their rows hold on to.
+//! It also ends what statements that were leaked in the middle of their rows hold on to, and clears
+//! what a connection remembers of its last INSERT.
 //!
 //! `.ci/run` runs the tests of check-in and of the busy handler under Valgrind.
 #![allow(unsafe_code)]
@@ -73,6 +74,12 @@ impl<B: BusyHandler> Handle<B> {
                 statement = ffi::sqlite3_next_stmt(handle, statement);
             }
         }
+    }
+
+    /// Forgets which row was inserted last.
+    pub(crate) fn forget_last_insert(&self) {
+        // SAFETY: the handle is valid for the life of `self`; the call sets one number in it.
+        unsafe { ffi::sqlite3_set_last_insert_rowid(self.connection.handle(), 0) }
     }
 
     fn install(&self) {

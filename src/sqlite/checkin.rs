@@ -29,6 +29,7 @@ pub(super) fn inspect(session: &ReadSession) -> bool {
     if !clean {
         session.metrics().repair(Repair::Discarded);
     }
+    session.forget_last_insert();
     clean
 }
 

@@ -128,6 +128,11 @@ impl ReadSession {
         self.connection.reset_statements();
     }
 
+    /// The next holder's `last_insert_rowid` is its own.
+    pub(super) fn forget_last_insert(&self) {
+        self.connection.forget_last_insert();
+    }
+
     /// The connection will be closed at check-in.
     pub(super) fn condemn(&self) {
         self.condemned.set(true);

@@ -82,8 +82,8 @@ impl Session {
     /// The rowid of the row inserted last through this connection, 0 when there was none.
     /// See [`rusqlite::Connection::last_insert_rowid`].
     ///
-    /// It is the connection's, not the guard's: ask after your own INSERT. In a transaction nobody
-    /// else can have come between.
+    /// Nobody else can have come between: the connection is yours, and it forgets the rows of those who
+    /// had it before.
     ///
     /// ```
     /// let pool = tenure::testing::temporary()?;

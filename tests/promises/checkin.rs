@@ -156,6 +156,19 @@ fn what_cannot_be_rolled_back_is_closed_and_opened_again() {
 }
 
 #[test]
+fn the_row_that_somebody_else_inserted_is_forgotten() {
+    let pool = pool();
+    let writer = pool.write().unwrap();
+    insert(&writer);
+    assert_eq!(writer.last_insert_rowid(), 1);
+    drop(writer);
+    let writer = pool.write().unwrap();
+    assert_eq!(writer.last_insert_rowid(), 0);
+    let sql = "SELECT last_insert_rowid()";
+    assert_eq!(writer.query_one(sql, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+}
+
+#[test]
 fn ordinary_use_is_never_repaired() {
     let pool = pool();
     for n in 0..1_000 {
