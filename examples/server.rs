@@ -170,7 +170,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let mut wal = database.clone().into_os_string();
     wal.push("-wal");
     let left_over = PathBuf::from(wal).exists();
-    let state = if left_over { "still open in another process" } else { "closed" };
+    let state = if left_over { "still open elsewhere" } else { "closed" };
     println!("stopped: {answered} requests answered, {} is {state}", database.display());
     Ok(())
 }

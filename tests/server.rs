@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -129,6 +130,10 @@ impl Running {
         count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{last}"))
     }
 
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
     fn client(&self) -> Client {
         Client::new(&self.address)
     }
@@ -140,8 +145,7 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            let log = std::fs::read_to_string(self.directory.path().join("log"));
-            eprintln!("the server's log:\n{}", log.unwrap_or_default());
+            eprintln!("the server's log:\n{}", self.log());
         }
     }
 }
@@ -681,6 +685,57 @@ fn a_stop_under_load_keeps_all_that_was_answered_and_answers_all_that_was_kept()
     let kept: BTreeMap<_, _> = rows.into_iter().collect();
     assert!(answered.len() >= 400);
     assert_eq!(answered.into_iter().collect::<BTreeMap<_, _>>(), kept);
+}
+
+#[test]
+fn a_stop_answers_what_was_accepted() {
+    let settings = format!("{SETTINGS}busy_timeout = \"50s\"\ncheckout_timeout = \"50s\"\n");
+    let mut server = Running::start(&settings, &["--workers", "2", "--queue", "4"]);
+    let other = Connection::open(server.database()).expect("the database is there");
+    other.execute_batch("BEGIN IMMEDIATE").expect("nobody writes yet");
+    let stopping = AtomicBool::new(false);
+    let (refusals, refused) = mpsc::channel();
+    let created = thread::scope(|scope| {
+        let start = |number| {
+            let (client, refusals, stopping) = (server.client(), refusals.clone(), &stopping);
+            scope.spawn(move || {
+                let body = format!("{{\"title\": \"{number}\"}}");
+                // One that is refused tries again until the server stops.
+                while let Ok(reply) = client.try_ask("POST", "/tasks", &body) {
+                    match reply.status {
+                        201 => return 1,
+                        503 if stopping.load(Ordering::SeqCst) => return 0,
+                        503 => refusals.send(()).expect("the test waits"),
+                        _ => panic!("{} {}", reply.status, reply.text),
+                    }
+                }
+                0
+            })
+        };
+        let clients: Vec<_> = (0..10).map(start).collect();
+        // By then the workers have two requests, and the queue is full again.
+        for _ in 0..100 {
+            refused.recv_timeout(PATIENCE / 2).expect("some are refused");
+        }
+        server.signal();
+        let deadline = Instant::now() + PATIENCE / 2;
+        while !server.log().contains("stopping") {
+            assert!(Instant::now() < deadline, "the server does not stop");
+            thread::yield_now();
+        }
+        stopping.store(true, Ordering::SeqCst);
+        other.execute_batch("COMMIT").expect("the lock is given back");
+        clients.into_iter().map(|client| client.join().expect("a client failed")).sum::<i64>()
+    });
+    drop(other);
+    let (status, last) = server.wait();
+    assert!(status.success(), "{status} {last}");
+    assert!(created >= 6, "only {created} requests of those accepted were answered");
+    let connection = Connection::open(server.database()).expect("the database is there");
+    let rows: i64 = connection
+        .query_one("SELECT count(*) FROM tasks", [], |row| row.get(0))
+        .expect("the query runs");
+    assert_eq!(rows, created);
 }
 
 #[test]

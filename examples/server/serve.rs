@@ -60,14 +60,16 @@ pub(crate) fn serve(
         // The workers end when they have answered what is queued.
         drop(jobs);
         // Meanwhile clients with open connections are told, rather than left without an answer.
+        let refuse = |request| Job::new(request).map(|job| refused.send(job));
         while !workers.iter().all(ScopedJoinHandle::is_finished) {
             if let Ok(Some(request)) = server.recv_timeout(Duration::from_millis(1)) {
-                let _ = refused.send(Job::new(request));
+                refuse(request);
             }
         }
         while let Ok(Some(request)) = server.try_recv() {
-            let _ = refused.send(Job::new(request));
+            refuse(request);
         }
+        drop(refused);
         accepted
     });
     result.map(|()| answered.into_inner())
@@ -92,12 +94,8 @@ fn accept(
 ) -> io::Result<()> {
     let mut hand_over = |request: Request| {
         newcomers.look_at(&request);
-        if request.body_length().is_some_and(|length| length > MAX_DECLARED) {
-            tracing::warn!(url = request.url(), "a request with an absurd Content-Length was left");
-            // Dropping it would read the body.
-            return mem::forget(request);
-        }
-        if let Err(full) = jobs.try_send(Job::new(request)) {
+        let Some(job) = Job::new(request) else { return };
+        if let Err(full) = jobs.try_send(job) {
             let _ = refused.send(full.into_inner());
         }
     };
@@ -141,8 +139,15 @@ fn refuse_all(refusals: Receiver<Job>, answered: &AtomicU64) {
 }
 
 impl Job {
-    fn new(request: Request) -> Self {
-        Self { request, arrived: Instant::now() }
+    /// `None` for a request that must not be touched.
+    fn new(request: Request) -> Option<Self> {
+        if request.body_length().is_some_and(|length| length > MAX_DECLARED) {
+            tracing::warn!(url = request.url(), "a request with an absurd Content-Length was left");
+            // Dropping it would read the body.
+            mem::forget(request);
+            return None;
+        }
+        Some(Self { request, arrived: Instant::now() })
     }
 
     /// Counts first and sends then: whoever has the answer finds it counted.
