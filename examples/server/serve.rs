@@ -60,7 +60,11 @@ pub(crate) fn serve(
         // The workers end when they have answered what is queued.
         drop(jobs);
         // Meanwhile clients with open connections are told, rather than left without an answer.
-        let refuse = |request| Job::new(request).map(|job| refused.send(job));
+        let refuse = |request| {
+            if let Some(job) = Job::new(request) {
+                let _ = refused.send(job);
+            }
+        };
         while !workers.iter().all(ScopedJoinHandle::is_finished) {
             if let Ok(Some(request)) = server.recv_timeout(Duration::from_millis(1)) {
                 refuse(request);
