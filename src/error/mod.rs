@@ -1,7 +1,8 @@
 //! One small error type per operation, and [`enum@Error`] over all of them.
 //!
 //! Each says what could not be done, which limit was met, who is in the way where that is known, and
-//! what to do about it. Causes are reached through [`source`](std::error::Error::source). No error
+//! what to do about it. The cause is in the text, so that a log line of the error alone is enough, and
+//! it can be reached through [`source`](std::error::Error::source) to match on. No error
 //! borrows a guard or a transaction (then `?` into `Box<dyn Error>` could not work); the one that
 //! gives a transaction back is [`TryCommitError`](crate::TryCommitError).
 

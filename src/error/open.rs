@@ -53,7 +53,7 @@ pub enum OpenError {
         name: String,
     },
     /// The first connection could not be opened and configured.
-    #[error("cannot open {path:?} as {role} connection")]
+    #[error("cannot open {path:?} as {role} connection: {source}")]
     Connect {
         /// The path.
         path: PathBuf,
@@ -63,7 +63,7 @@ pub enum OpenError {
         source: ConnectError,
     },
     /// The pool could not open all its connections.
-    #[error("cannot open all connections of the pool")]
+    #[error("cannot open all connections of the pool: {source}")]
     Fill {
         /// What the last try ended in.
         source: CheckoutError,
@@ -83,7 +83,7 @@ pub enum OpenError {
     #[error("`setup` needs to write, and `access` is \"read-only\"; leave out one of them")]
     SetupOnReadOnly,
     /// A thread of the pool could not be started.
-    #[error("cannot start the pool's housekeeping thread")]
+    #[error("cannot start the pool's housekeeping thread: {source}")]
     Thread {
         /// The system's reason.
         source: std::io::Error,

@@ -36,7 +36,7 @@ pub enum BeginError {
     )]
     AlreadyOpen,
     /// SQLite refused.
-    #[error("cannot begin")]
+    #[error("cannot begin: {source}")]
     Sqlite {
         /// SQLite's reason.
         source: rusqlite::Error,

@@ -25,7 +25,7 @@ use crate::metrics::{Operation, PoolMetrics};
 /// What may be done with a reading connection.
 ///
 /// [`ReadGuard`](crate::ReadGuard) and [`Snapshot`](crate::Snapshot) dereference to it, and so does
-/// [`Session`]. A function that only reads takes `&ReadSession` and can be called with any of them.
+/// [`Session`](crate::Session). A function that only reads takes `&ReadSession` and can be called with any of them.
 ///
 /// ```
 /// use tenure::ReadSession;
