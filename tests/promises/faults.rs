@@ -105,6 +105,39 @@ fn an_error_that_cannot_be_written_loses_no_place() {
 }
 
 #[test]
+fn connections_can_be_had_soon_after_a_lasting_fault_is_gone() {
+    static ATTEMPTS: AtomicUsize = AtomicUsize::new(0);
+    let (pool, faulty) = switched(|| {
+        ATTEMPTS.fetch_add(1, Ordering::Relaxed);
+        Err("the key server is away".into())
+    });
+    faulty.store(true, Ordering::Relaxed);
+    spoil(pool.write().unwrap());
+    // By then the pauses of a back-off without a low bound are longer than a checkout waits.
+    until("it has been tried often", || ATTEMPTS.load(Ordering::Relaxed) >= 6);
+    faulty.store(false, Ordering::Relaxed);
+    assert!(pool.write().is_ok());
+}
+
+#[test]
+fn a_name_is_free_as_soon_as_its_pool_has_ended() {
+    let open = || testing::temporary_with(Pool::builder().name("one at a time"));
+    let pool = open().unwrap();
+    let guard = pool.write_owned().unwrap();
+    drop(pool);
+    assert!(open().is_ok(), "a guard that is still out keeps the name");
+    drop(guard);
+}
+
+#[test]
+fn timeouts_of_zero_do_not_keep_a_pool_from_opening() {
+    let builder = Pool::builder().checkout_timeout(Duration::ZERO).busy_timeout(Duration::ZERO);
+    let pool = testing::temporary_with(builder).unwrap();
+    let _writer = pool.write().unwrap();
+    assert_eq!(pool.write().unwrap_err().kind(), CheckoutErrorKind::Timeout);
+}
+
+#[test]
 fn those_who_only_try_get_a_connection_again_once_one_can_be_opened() {
     let (pool, faulty) = switched(|| Err("the key server is away".into()));
     faulty.store(true, Ordering::Relaxed);
