@@ -440,7 +440,7 @@ impl ReadSession {
     /// assert_eq!((kind, primary_key), (Some(c"INTEGER"), true));
     /// # Ok::<(), tenure::Error>(())
     /// ```
-    #[allow(clippy::type_complexity)] // The signature is rusqlite's.
+    #[expect(clippy::type_complexity, reason = "the signature is rusqlite's")]
     pub fn column_metadata<N: Name>(
         &self,
         db_name: Option<N>,
