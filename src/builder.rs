@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
@@ -16,10 +16,11 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use tempfile::TempDir;
 
 use crate::checkout::{self, Settings};
-use crate::config::{Access, JournalMode, PoolConfig, Synchronous};
+use crate::config::{Access, AfterRaw, JournalMode, PoolConfig, Synchronous};
 use crate::error::{BoxError, OpenError};
 use crate::file;
 use crate::housekeeping::Housekeeping;
+use crate::log::Log;
 use crate::metrics::{PoolMetrics, PoolName};
 use crate::pool::Pool;
 use crate::sqlite::{LeaveNoTrace, Manager, OnConnect, Recipe, Role, check_wal_is_safe};
@@ -100,6 +101,14 @@ setters! {
     mmap_size_mib: u32 = mmap_size_mib, "256";
     /// How many prepared statements each connection keeps.
     statement_cache: usize = statement_cache, "200";
+    /// Interrupt statements that run for longer; zero = never.
+    statement_timeout: Duration = statement_timeout, "std::time::Duration::from_secs(2)";
+    /// What becomes of a connection after `rusqlite()`.
+    after_raw: AfterRaw = after_raw, "tenure::AfterRaw::Discard";
+    /// Say in the log that a checkout waited for so long; zero = never.
+    slow_checkout_after: Duration = slow_checkout_after, "std::time::Duration::from_millis(100)";
+    /// Say in the log that a connection has been held for so long; zero = never.
+    long_held_after: Duration = long_held_after, "std::time::Duration::from_secs(5)";
 }
 
 impl Builder {
@@ -212,20 +221,26 @@ impl Builder {
         let path = file::locate(&config)?;
         let name = pool_name(&config, &path)?;
         let metrics = Arc::new(PoolMetrics::new(name.as_str()));
+        let log = Arc::new(Log::new(name.as_str().to_owned()));
         let leave_no_trace = if writes { None } else { LeaveNoTrace::begin(&path) };
         let recipe = Arc::new(Recipe {
             path,
             config,
             on_connect,
             metrics,
-            directory,
+            log,
+            hooks: Default::default(),
+            damage: OnceLock::new(),
+            _directory: directory,
             _leave_no_trace: leave_no_trace,
         });
 
         // Kept until the pool's own connections are open: the last one to close would remove the WAL.
         let _first = if writes { Some(set_up(&recipe, setup)?) } else { None };
         let reader = Manager::new(Arc::clone(&recipe), Role::Read);
-        let _reader = reader.connect().map_err(|source| cannot_connect(&recipe, "read", source))?;
+        let opened = reader.connect();
+        let first_reader = opened.map_err(|source| cannot_connect(&recipe, "read", source))?;
+        first_reader.learn_hooks();
 
         let opener = ScheduledThreadPool::builder()
             .num_threads(1)
@@ -239,7 +254,10 @@ impl Builder {
                 role: role.name(),
                 limit,
                 max_waiters: config.max_waiters,
-                idle_limit: (!config.idle_limit.is_zero()).then_some(config.idle_limit),
+                idle_limit: unless_zero(config.idle_limit),
+                slow_checkout_after: unless_zero(config.slow_checkout_after),
+                long_held_after: unless_zero(config.long_held_after),
+                log: Arc::clone(&recipe.log),
                 metrics: recipe.metrics.role(role.name()),
                 opener: Arc::clone(&opener),
                 refill: refill.clone(),
@@ -280,7 +298,12 @@ fn set_up(recipe: &Arc<Recipe>, setup: Option<Box<Setup>>) -> Result<Connection,
             return Err(OpenError::SetupLeftTransaction);
         }
     }
+    recipe.learn_hooks(Role::Write, &connection);
     Ok(connection)
+}
+
+fn unless_zero(duration: Duration) -> Option<Duration> {
+    (!duration.is_zero()).then_some(duration)
 }
 
 fn cannot_connect(

@@ -81,7 +81,10 @@
 //! ```
 //!
 //! **Nothing inherited.** A transaction that was left open, however that came about, is rolled back
-//! when the connection comes back, and counted. What cannot be put right is closed and opened again.
+//! when the connection comes back, and a statement left in the middle of its rows is reset. After SQL
+//! other than queries and changes of rows, and after [`ReadSession::rusqlite`], the connection is
+//! compared with what it was: a changed PRAGMA, an attached database, a TEMP object, a hook, a function.
+//! One that differs is closed, and another opened in the background. Each case is counted by reason.
 //!
 //! **A turn for everyone.** Who waits for a connection is served in order of arrival; every wait ends
 //! by its deadline; the queue is bounded; an error says who has held a connection longest, and where
@@ -90,18 +93,25 @@
 //! **A durable answer.** With the default settings `Ok` from a commit means that the work is on the
 //! disk. An error says whether it is certainly undone ([`CommitError::is_undone`]).
 //!
+//! **No damage spread.** When SQLite finds the database damaged, the pool stops: nothing more is read
+//! from it or committed to it.
+//!
 //! **Nothing hidden.** Who holds and who waits is in [`Pool::status`]; what was counted and measured
 //! is in the metrics of [`metrics::METRICS`].
 //!
 //! # Limits
 //!
-//! * SQL text is not parsed. `BEGIN`, `COMMIT` or `ROLLBACK` run as text is noticed when a transaction is
-//!   begun or ended and at check-in, not before; `ROLLBACK; BEGIN` inside a transaction, which leaves
-//!   one open as it was, is not. A statement that would write is refused on a reader when it is run,
-//!   not when it is prepared.
-//! * At check-in open transactions and snapshots are looked for. A changed PRAGMA, ATTACH, TEMP table
-//!   or hook stays with the connection for now, as does a statement that was leaked before its first
-//!   step.
+//! * Inside a transaction SQL text that begins or ends one is refused, except through
+//!   [`ReadSession::rusqlite`]: there a `ROLLBACK; BEGIN` makes the commit end something else. A
+//!   statement that would write is refused on a reader when it is run, not when it is prepared.
+//! * Rows in a TEMP table that `on_connect` made stay there: such a table belongs to the connection.
+//!   The SQL function `changes()` goes on to show the work of the holder before. What the look at a
+//!   connection after [`ReadSession::rusqlite`] cannot see is listed at [`AfterRaw::Inspect`].
+//! * The busy handler and the progress handler are the pool's. One that `on_connect` sets is replaced.
+//! * A statement that is leaked (`mem::forget`) keeps its memory until its connection is closed. With
+//!   virtual table modules of your own on the connection, it keeps the file open as well.
+//! * Refusals (BUSY without a wait) are counted for statements that a session runs, not for those of
+//!   [`ReadSession::rusqlite`] or of a prepared statement.
 //! * A guard that is leaked (`mem::forget`) takes its connection with it; the status page shows who
 //!   holds it.
 //! * A thread that waits for a connection while it holds the last one of that role waits until its
@@ -138,6 +148,7 @@ mod error;
 mod ffi;
 mod file;
 mod housekeeping;
+mod log;
 pub mod metrics;
 mod pool;
 mod sqlite;
@@ -146,7 +157,9 @@ pub mod testing;
 mod work;
 
 pub use builder::Builder;
-pub use config::{Access, ConfigError, ConfigFault, JournalMode, PoolConfig, Synchronous};
+pub use config::{
+    Access, AfterRaw, ConfigError, ConfigFault, JournalMode, PoolConfig, Synchronous,
+};
 pub use error::{
     BeginError, BoxError, CheckoutError, CheckoutErrorKind, CommitError, ConnectError, Error,
     FileProblem, OpenError, RollbackError, SavepointError,
@@ -154,8 +167,8 @@ pub use error::{
 pub use pool::Pool;
 pub use rusqlite;
 pub use sqlite::{
-    Detached, ReadGuard, ReadSession, Role, Savepoint, Session, Snapshot, Transaction,
-    TryCommitError, WriteGuard,
+    Detached, InterruptHandle, ReadGuard, ReadSession, Role, Savepoint, Session, Snapshot,
+    Transaction, TryCommitError, WriteGuard,
 };
 
 // The programs in the README are compiled as documentation tests.

@@ -9,7 +9,7 @@
 //! Labels are `pool` and closed sets of words; never a path, SQL or a place in the source.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 use parking_lot::Mutex;
@@ -105,6 +105,13 @@ pub const METRICS: &[Metric] = &[
         help: "Threads waiting for a connection now.",
     },
     Metric {
+        name: "tenure_long_held",
+        kind: MetricKind::Gauge,
+        unit: Unit::Count,
+        labels: &[ROLE],
+        help: "Connections held for longer than `long_held_after` now; looked at each second.",
+    },
+    Metric {
         name: "tenure_checkouts_total",
         kind: MetricKind::Counter,
         unit: Unit::Count,
@@ -161,6 +168,13 @@ pub const METRICS: &[Metric] = &[
         help: "How long a transaction was open, from BEGIN to its end.",
     },
     Metric {
+        name: "tenure_busy_wait_seconds",
+        kind: MetricKind::Histogram,
+        unit: Unit::Seconds,
+        labels: &[("op", Operation::NAMES)],
+        help: "How long SQLite waited for a lock that was taken, in vain or not, by operation.",
+    },
+    Metric {
         name: "tenure_busy_retries_total",
         kind: MetricKind::Counter,
         unit: Unit::Count,
@@ -173,6 +187,27 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::Count,
         labels: &[("op", Operation::NAMES)],
         help: "Times a lock stayed taken for the whole busy time-out, by operation.",
+    },
+    Metric {
+        name: "tenure_busy_refusals_total",
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &[("op", Operation::NAMES)],
+        help: "Times SQLite answered BUSY without waiting (a read transaction that would write), by operation.",
+    },
+    Metric {
+        name: "tenure_statement_timeouts_total",
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &[ROLE],
+        help: "Statements that were stopped because they ran for longer than `statement_timeout`.",
+    },
+    Metric {
+        name: "tenure_damaged",
+        kind: MetricKind::Gauge,
+        unit: Unit::Count,
+        labels: &[],
+        help: "1 once SQLite has found the database damaged: the pool lends no connection any more.",
     },
 ];
 
@@ -198,6 +233,7 @@ label!(
         Overloaded => "overloaded",
         Unavailable => "unavailable",
         ConnectFailed => "connect_failed",
+        Damaged => "damaged",
         Closed => "closed",
     }
 );
@@ -214,9 +250,37 @@ label!(
     Repair {
         OpenTransaction => "open_transaction",
         UnfinishedStatement => "unfinished_statement",
+        AttachedDatabase => "attached_database",
+        TemporaryObject => "temporary_object",
+        Pragma => "pragma",
+        BusyHandler => "busy_handler",
+        Limit => "limit",
+        Hook => "hook",
+        Function => "function",
+        Raw => "raw",
         Discarded => "discarded",
     }
 );
+
+impl Repair {
+    /// For the sentence "a connection came back with ..".
+    pub(crate) fn found(self) -> &'static str {
+        match self {
+            Self::OpenTransaction => "a transaction open; it was rolled back",
+            Self::UnfinishedStatement => "a statement unfinished; it was reset",
+            Self::AttachedDatabase => "a database attached or detached",
+            Self::TemporaryObject => "TEMP tables, views or triggers created or dropped",
+            Self::Pragma => "a PRAGMA changed",
+            Self::BusyHandler => "the pool's busy handler replaced; it was put back",
+            Self::Limit => "a limit or a switch of SQLite's changed",
+            Self::Hook => "a hook set",
+            Self::Function => "functions, collations or modules registered or removed",
+            Self::Raw => "traces of rusqlite() that cannot be told from changes of its state",
+            Self::Discarded => "a fault",
+        }
+    }
+}
+
 label!(
     /// How a transaction was begun.
     TransactionKind {
@@ -245,6 +309,12 @@ label!(
     }
 );
 
+impl Operation {
+    pub(crate) fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
 /// The handles of a whole pool.
 #[derive(Debug)]
 pub(crate) struct PoolMetrics {
@@ -254,6 +324,11 @@ pub(crate) struct PoolMetrics {
     transaction_seconds: Vec<Histogram>,
     busy_retries: Vec<Counter>,
     busy_timeouts: Vec<Counter>,
+    busy_refusals: Vec<Counter>,
+    busy_wait: Vec<Histogram>,
+    statement_timeouts: Vec<Counter>,
+    damaged: Gauge,
+    refused_for_damage: Vec<Counter>,
 }
 
 impl PoolMetrics {
@@ -272,13 +347,33 @@ impl PoolMetrics {
             };
             TransactionOutcome::NAMES.iter().map(one).collect()
         };
-        let seconds = |kind: &&'static str| histogram!("tenure_transaction_seconds", "pool" => name.to_owned(), "kind" => *kind);
+        let seconds = |metric: &'static str, label: &'static str, values: &[&'static str]| {
+            let one = |value| histogram!(metric, "pool" => name.to_owned(), label => value);
+            values.iter().map(|value| one(*value)).collect()
+        };
+        let refused_for_damage = |role: &&'static str| {
+            counter!(
+                "tenure_checkouts_total",
+                "pool" => name.to_owned(), "role" => *role, "outcome" => "damaged"
+            )
+        };
+        let damaged = gauge!("tenure_damaged", "pool" => name.to_owned());
+        damaged.set(0.0);
         Self {
             repairs: by("tenure_checkin_repairs_total", "reason", Repair::NAMES),
             transactions: TransactionKind::NAMES.iter().map(transactions).collect(),
-            transaction_seconds: TransactionKind::NAMES.iter().map(seconds).collect(),
+            transaction_seconds: seconds(
+                "tenure_transaction_seconds",
+                "kind",
+                TransactionKind::NAMES,
+            ),
             busy_retries: by("tenure_busy_retries_total", "op", Operation::NAMES),
             busy_timeouts: by("tenure_busy_timeouts_total", "op", Operation::NAMES),
+            busy_refusals: by("tenure_busy_refusals_total", "op", Operation::NAMES),
+            busy_wait: seconds("tenure_busy_wait_seconds", "op", Operation::NAMES),
+            statement_timeouts: by("tenure_statement_timeouts_total", "role", ROLE.1),
+            damaged,
+            refused_for_damage: ROLE.1.iter().map(refused_for_damage).collect(),
             pool: name.to_owned(),
         }
     }
@@ -314,6 +409,26 @@ impl PoolMetrics {
     pub(crate) fn busy_timeout(&self, operation: Operation) {
         self.busy_timeouts[operation as usize].increment(1);
     }
+
+    pub(crate) fn busy_refusal(&self, operation: Operation) {
+        self.busy_refusals[operation as usize].increment(1);
+    }
+
+    pub(crate) fn busy_wait(&self, operation: Operation, waited: Duration) {
+        self.busy_wait[operation as usize].record(waited);
+    }
+
+    pub(crate) fn statement_timeout(&self, role: usize) {
+        self.statement_timeouts[role].increment(1);
+    }
+
+    pub(crate) fn checkout_refused_for_damage(&self, role: usize) {
+        self.refused_for_damage[role].increment(1);
+    }
+
+    pub(crate) fn damaged(&self) {
+        self.damaged.set(1.0);
+    }
 }
 
 /// The handles of one role.
@@ -323,6 +438,7 @@ pub(crate) struct RoleMetrics {
     pub(crate) idle: Gauge,
     pub(crate) used: Gauge,
     pub(crate) waiters: Gauge,
+    pub(crate) long_held: Gauge,
     pub(crate) hold: Histogram,
     pub(crate) opened: Counter,
     wait: Histogram,
@@ -351,6 +467,7 @@ impl RoleMetrics {
             idle: connections("idle"),
             used: connections("used"),
             waiters: gauge!("tenure_waiters", "pool" => pool(), "role" => role),
+            long_held: gauge!("tenure_long_held", "pool" => pool(), "role" => role),
             hold: histogram!("tenure_hold_seconds", "pool" => pool(), "role" => role),
             opened: counter!(
                 "tenure_connections_opened_total", "pool" => pool(), "role" => role
@@ -359,7 +476,8 @@ impl RoleMetrics {
             checkouts: CheckoutOutcome::NAMES.iter().map(checkouts).collect(),
             closed: CloseReason::NAMES.iter().map(closed).collect(),
         };
-        for gauge in [&metrics.limit, &metrics.idle, &metrics.used, &metrics.waiters] {
+        let Self { limit, idle, used, waiters, long_held, .. } = &metrics;
+        for gauge in [limit, idle, used, waiters, long_held] {
             gauge.set(0.0);
         }
         metrics

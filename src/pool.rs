@@ -17,7 +17,7 @@ use crate::config::PoolConfig;
 use crate::error::{CheckoutError, OpenError};
 use crate::housekeeping::Housekeeping;
 use crate::metrics::PoolName;
-use crate::sqlite::{Manager, ReadGuard, Recipe, WriteGuard};
+use crate::sqlite::{Manager, ReadGuard, Recipe, Role, WriteGuard};
 use crate::status::PoolStatus;
 
 /// A pool of connections to one SQLite database file.
@@ -191,8 +191,11 @@ impl Pool {
     /// ```
     #[track_caller]
     pub fn read_owned(&self) -> Result<ReadGuard<'static>, CheckoutError> {
-        let guard = self.inner.readers.check_out_owned(self.usual_wait(), Location::caller());
-        guard.map(ReadGuard::new)
+        let place = Location::caller();
+        self.check_damage(Role::Read)?;
+        let guard = self.inner.readers.check_out_owned(self.usual_wait(), place)?;
+        self.check_damage_again(Role::Read)?;
+        Ok(ReadGuard::new(guard, place))
     }
 
     /// Checks out the writing connection.
@@ -259,18 +262,49 @@ impl Pool {
     /// ```
     #[track_caller]
     pub fn write_owned(&self) -> Result<WriteGuard<'static>, CheckoutError> {
-        let guard = self.writer()?.check_out_owned(self.usual_wait(), Location::caller());
-        guard.map(WriteGuard::new)
+        let place = Location::caller();
+        self.check_damage(Role::Write)?;
+        let guard = self.writer()?.check_out_owned(self.usual_wait(), place)?;
+        self.check_damage_again(Role::Write)?;
+        Ok(WriteGuard::new(guard, place))
     }
 
     #[track_caller]
     fn read_within(&self, wait: Wait) -> Result<ReadGuard<'_>, CheckoutError> {
-        self.inner.readers.check_out(wait, Location::caller()).map(ReadGuard::new)
+        let place = Location::caller();
+        self.check_damage(Role::Read)?;
+        let guard = self.inner.readers.check_out(wait, place)?;
+        self.check_damage_again(Role::Read)?;
+        Ok(ReadGuard::new(guard, place))
     }
 
     #[track_caller]
     fn write_within(&self, wait: Wait) -> Result<WriteGuard<'_>, CheckoutError> {
-        self.writer()?.check_out(wait, Location::caller()).map(WriteGuard::new)
+        let place = Location::caller();
+        self.check_damage(Role::Write)?;
+        let guard = self.writer()?.check_out(wait, place)?;
+        self.check_damage_again(Role::Write)?;
+        Ok(WriteGuard::new(guard, place))
+    }
+
+    /// Refuses when SQLite has found the database damaged.
+    fn check_damage(&self, role: Role) -> Result<(), CheckoutError> {
+        let refused = self.damaged(role);
+        if refused.is_some() {
+            self.inner.recipe.metrics.checkout_refused_for_damage(role as usize);
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// As [`check_damage`](Self::check_damage), for those who waited when the damage was found: they
+    /// get their turn, and this instead of the connection. They have been counted.
+    fn check_damage_again(&self, role: Role) -> Result<(), CheckoutError> {
+        self.damaged(role).map_or(Ok(()), Err)
+    }
+
+    fn damaged(&self, role: Role) -> Option<CheckoutError> {
+        let damage = self.inner.recipe.damage.get()?;
+        Some(CheckoutError::damaged(role.name(), Arc::clone(damage) as _))
     }
 
     fn writer(&self) -> Result<&checkout::Pool<Manager>, CheckoutError> {

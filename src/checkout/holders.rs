@@ -4,14 +4,11 @@
 //! longest, and a status page can list them all. The notes live under the lock that a checkout takes
 //! anyway; the thread is kept as the standard library's handle, its name read only when asked for.
 
-use std::panic::Location;
 use std::thread::{self, Thread};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+pub(super) use crate::log::{Place, thread_name};
 use crate::status::Holder;
-
-/// Where in the source something happened.
-pub(crate) type Place = &'static Location<'static>;
 
 /// The number under which a checkout is noted.
 pub(crate) type HolderId = usize;
@@ -21,6 +18,8 @@ struct Note {
     place: Place,
     since: Instant,
     detached: bool,
+    /// The log has been told that it is held for long.
+    reported: bool,
 }
 
 impl Note {
@@ -43,7 +42,7 @@ pub(super) struct Holders {
 
 impl Holders {
     pub(super) fn add(&mut self, thread: Thread, place: Place, since: Instant) -> HolderId {
-        let note = Some(Note { thread, place, since, detached: false });
+        let note = Some(Note { thread, place, since, detached: false, reported: false });
         if let Some(id) = self.free.pop() {
             self.notes[id] = note;
             return id;
@@ -82,14 +81,28 @@ impl Holders {
         oldest.map(|note| note.describe(now))
     }
 
+    /// How many have been held for longer than `limit`, and those of them not asked about before.
+    pub(super) fn held_longer_than(
+        &mut self,
+        limit: Duration,
+        now: Instant,
+    ) -> (usize, Vec<Holder>) {
+        let mut count = 0;
+        let mut new = Vec::new();
+        for note in self.notes.iter_mut().flatten() {
+            if now.saturating_duration_since(note.since) >= limit {
+                count += 1;
+                if !std::mem::replace(&mut note.reported, true) {
+                    new.push(note.describe(now));
+                }
+            }
+        }
+        (count, new)
+    }
+
     pub(super) fn describe(&self, now: Instant) -> Vec<Holder> {
         let mut holders: Vec<_> = self.notes.iter().flatten().map(|n| n.describe(now)).collect();
         holders.sort_by_key(|holder| std::cmp::Reverse(holder.held));
         holders
     }
-}
-
-/// The thread's name, or its number for one that has none.
-pub(super) fn thread_name(thread: &Thread) -> String {
-    thread.name().map_or_else(|| format!("{:?}", thread.id()), str::to_owned)
 }

@@ -22,6 +22,7 @@ use super::holders::{HolderId, Holders, Place};
 use super::queue::{Queue, Turn};
 use super::source::{LastFailure, Manage, Notes, Source};
 use crate::error::{CheckoutError, CheckoutErrorKind};
+use crate::log::Log;
 use crate::metrics::{CheckoutOutcome, CloseReason, RoleMetrics};
 use crate::status::RoleStatus;
 
@@ -45,6 +46,11 @@ pub(crate) struct Settings {
     pub(crate) limit: usize,
     pub(crate) max_waiters: usize,
     pub(crate) idle_limit: Option<Duration>,
+    /// A checkout that waits for so long is said in the log.
+    pub(crate) slow_checkout_after: Option<Duration>,
+    /// A connection held for so long is said in the log.
+    pub(crate) long_held_after: Option<Duration>,
+    pub(crate) log: Arc<Log>,
     pub(crate) metrics: RoleMetrics,
     /// r2d2's thread, shared by the roles.
     pub(crate) opener: Arc<ScheduledThreadPool>,
@@ -165,6 +171,19 @@ impl<M: Manage> Pool<M> {
         self.shared.close_idle();
     }
 
+    /// Says in the log who has held a connection for longer than the limit.
+    pub(crate) fn report_long_holds(&self) {
+        let settings = &self.shared.settings;
+        let Some(limit) = settings.long_held_after else {
+            return;
+        };
+        let (count, new) = self.shared.state.lock().holders.held_longer_than(limit, Instant::now());
+        settings.metrics.long_held.set(count as f64);
+        for holder in &new {
+            settings.log.long_hold(settings.role, holder);
+        }
+    }
+
     /// Opens again what was closed for a fault, off the callers' path.
     pub(crate) fn refill(&self) {
         self.shared.refill();
@@ -210,6 +229,15 @@ impl<M: Manage> Shared<M> {
             Err(error) => error.outcome(),
         };
         self.settings.metrics.checkout(outcome, started);
+        // Who did not wait was not slow; that saves reading the clock.
+        if let (Some(limit), true) =
+            (self.settings.slow_checkout_after, outcome != CheckoutOutcome::Immediate)
+        {
+            let waited = started.elapsed();
+            if waited >= limit {
+                self.settings.log.slow_checkout(self.settings.role, place, waited);
+            }
+        }
         result.map(|(lease, _)| lease)
     }
 

@@ -57,6 +57,10 @@ pub use self::error::{ConfigError, ConfigFault};
 /// | `cache_size_kib` | 2000 | 1 to 4194304 | page cache of each connection, in KiB |
 /// | `mmap_size_mib` | 0 | 0 to 1048576 | memory-mapped part of the file, in MiB |
 /// | `statement_cache` | 64 | 0 to 10000 | prepared statements kept by each connection |
+/// | `statement_timeout` | `"0s"` | 1 ms to 1 day, `"0s"` = none | stop statements that run for longer |
+/// | `after_raw` | `"inspect"` | `"inspect"`, `"discard"` | what becomes of a connection after `rusqlite()` |
+/// | `slow_checkout_after` | `"1s"` | at most 1 day, `"0s"` = never | say in the log that a checkout waited so long |
+/// | `long_held_after` | `"30s"` | at most 1 day, `"0s"` = never | say in the log that a connection is held so long |
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -101,6 +105,20 @@ pub struct PoolConfig {
     pub mmap_size_mib: u32,
     /// How many prepared statements each connection keeps for `prepare_cached`.
     pub statement_cache: usize,
+    /// Statements that run for longer are interrupted; zero = never. The time counts from the first
+    /// step of the statement to its last row, waits for locks included, and is looked at every 1000
+    /// instructions of SQLite's virtual machine. When several statements of one connection run, the
+    /// oldest counts.
+    #[serde(with = "humantime_serde")]
+    pub statement_timeout: Duration,
+    /// What becomes of a connection after [`rusqlite()`](crate::ReadSession::rusqlite).
+    pub after_raw: AfterRaw,
+    /// Say in the log that a checkout waited for so long; zero = never.
+    #[serde(with = "humantime_serde")]
+    pub slow_checkout_after: Duration,
+    /// Say in the log that a connection has been held for so long; zero = never.
+    #[serde(with = "humantime_serde")]
+    pub long_held_after: Duration,
 }
 
 impl Default for PoolConfig {
@@ -124,6 +142,10 @@ impl Default for PoolConfig {
             cache_size_kib: 2000,
             mmap_size_mib: 0,
             statement_cache: 64,
+            statement_timeout: Duration::ZERO,
+            after_raw: AfterRaw::Inspect,
+            slow_checkout_after: Duration::from_secs(1),
+            long_held_after: Duration::from_secs(30),
         }
     }
 }
@@ -198,6 +220,30 @@ pub enum Access {
     /// Beside a database in WAL mode SQLite keeps a `-shm` and an empty `-wal` while it is open. If
     /// they were not there before, the pool has SQLite remove them when it ends.
     ReadOnly,
+}
+
+/// What becomes of a connection after [`rusqlite()`](crate::ReadSession::rusqlite) was called on it.
+///
+/// ```
+/// let pool = tenure::testing::temporary_with(
+///     tenure::Pool::builder().after_raw(tenure::AfterRaw::Discard),
+/// )?;
+/// pool.read()?.rusqlite(); // This connection is closed when it comes back, and another opened.
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum AfterRaw {
+    /// It is looked at, and lent again if nothing about it is different.
+    ///
+    /// Not seen are: a `collation_needed` callback, an `InterruptHandle` of `rusqlite`'s own, a
+    /// virtual table module put in the place of another, and a page size or auto-vacuum mode set for
+    /// the next VACUUM.
+    Inspect,
+    /// It is closed, and another opened in the background. For those who register functions,
+    /// collations or hooks in passing.
+    Discard,
 }
 
 /// How SQLite makes commits atomic; see <https://sqlite.org/pragma.html#pragma_journal_mode>.

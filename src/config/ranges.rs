@@ -28,6 +28,10 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("cache_size_kib", "1 to 4194304"),
     ("mmap_size_mib", "0 to 1048576"),
     ("statement_cache", "0 to 10000"),
+    ("statement_timeout", "a time such as \"2s\", \"1ms\" to \"1day\"; \"0s\" = none"),
+    ("after_raw", "\"inspect\" or \"discard\""),
+    ("slow_checkout_after", "a time such as \"1s\", at most \"1day\"; \"0s\" = never"),
+    ("long_held_after", "a time such as \"30s\", at most \"1day\"; \"0s\" = never"),
 ];
 
 /// What may stand at a key.
@@ -60,6 +64,13 @@ pub(super) fn faults(config: &PoolConfig) -> Vec<ConfigFault> {
     check("cache_size_kib", &cache, (1..=4_194_304).contains(&cache));
     check("mmap_size_mib", &mmap, mmap <= 1_048_576);
     check("statement_cache", &config.statement_cache, config.statement_cache <= 10_000);
+    let statement = config.statement_timeout;
+    let statement_is_right =
+        statement.is_zero() || (Duration::from_millis(1)..=DAY).contains(&statement);
+    check("statement_timeout", &format_args!("{statement:?}"), statement_is_right);
+    let (slow, long) = (config.slow_checkout_after, config.long_held_after);
+    check("slow_checkout_after", &format_args!("{slow:?}"), slow <= DAY);
+    check("long_held_after", &format_args!("{long:?}"), long <= DAY);
 
     if checkout < busy && busy <= DAY {
         let message = format!(

@@ -56,6 +56,8 @@ pub enum CheckoutErrorKind {
     Unavailable,
     /// A connection had to be opened, and could not be before the deadline.
     Connect,
+    /// SQLite has found the database damaged; the pool lends no connection any more.
+    Damaged,
     /// The pool was closed.
     Closed,
     /// The pool was opened with `access = "read-only"` and has no writer.
@@ -74,6 +76,11 @@ impl CheckoutError {
             longest: None,
             cause: None,
         }
+    }
+
+    pub(crate) fn damaged(role: &'static str, damage: Arc<dyn Error + Send + Sync>) -> Self {
+        let kind = CheckoutErrorKind::Damaged;
+        Self { role, kind, cause: Some(damage), ..Self::read_only() }
     }
 
     /// What went wrong, to match on.
@@ -122,6 +129,7 @@ impl CheckoutError {
             CheckoutErrorKind::Overloaded => CheckoutOutcome::Overloaded,
             CheckoutErrorKind::Unavailable => CheckoutOutcome::Unavailable,
             CheckoutErrorKind::Connect => CheckoutOutcome::ConnectFailed,
+            CheckoutErrorKind::Damaged => CheckoutOutcome::Damaged,
             CheckoutErrorKind::Closed | CheckoutErrorKind::ReadOnly => CheckoutOutcome::Closed,
         }
     }
@@ -159,6 +167,13 @@ impl fmt::Display for CheckoutError {
                     Some(cause) => write!(f, ": {cause}"),
                     None => Ok(()),
                 }
+            }
+            CheckoutErrorKind::Damaged => {
+                write!(f, "{role} checkout refused: the database is damaged, the pool has stopped")?;
+                if let Some(cause) = &self.cause {
+                    write!(f, " ({cause})")?;
+                }
+                f.write_str("; stop the program, keep a copy of the file and its -wal, and restore a backup or recover what is left with the sqlite3 shell's .recover")
             }
             CheckoutErrorKind::Closed => write!(f, "{role} checkout refused: the pool is closed"),
             CheckoutErrorKind::ReadOnly => f.write_str(

@@ -29,6 +29,16 @@ pub enum BeginError {
         /// SQLite's code.
         source: rusqlite::Error,
     },
+    /// An [`InterruptHandle`](crate::InterruptHandle) ended the wait for the lock.
+    #[error(
+        "cannot begin: interrupted after {waited:.1?} of waiting for another connection's lock"
+    )]
+    Interrupted {
+        /// How long it had waited.
+        waited: Duration,
+        /// SQLite's code.
+        source: rusqlite::Error,
+    },
     /// A raw `BEGIN` was run on this guard before.
     #[error(
         "cannot begin: a transaction is open on this connection already, begun by SQL text; end it, \
@@ -45,13 +55,14 @@ pub enum BeginError {
 
 /// Why a commit failed, and what that means for the work.
 ///
-/// [`Busy`](CommitError::Busy) and [`Refused`](CommitError::Refused) mean: certainly undone.
+/// [`Busy`](CommitError::Busy), [`Refused`](CommitError::Refused) and [`Damaged`](CommitError::Damaged)
+/// mean: certainly undone.
 ///
 /// ```
 /// let pool = tenure::testing::temporary()?;
 /// let mut writer = pool.write()?;
 /// let tx = writer.transaction()?;
-/// tx.execute_batch("ROLLBACK")?;
+/// tx.rusqlite().execute_batch("ROLLBACK")?;
 /// let error = tx.commit().unwrap_err();
 /// assert!(matches!(error, tenure::CommitError::NotOpen));
 /// assert!(!error.is_undone());
@@ -88,6 +99,12 @@ pub enum CommitError {
         /// SQLite's reason.
         source: rusqlite::Error,
     },
+    /// SQLite has found the database damaged. The work was rolled back, and the pool has stopped.
+    #[error(
+        "not committed, the work was rolled back: the database is damaged; stop the program, keep a \
+         copy of the file and its -wal, and restore a backup"
+    )]
+    Damaged,
     /// An input or output error during COMMIT: the work may or may not be in the file.
     #[error(
         "the outcome of COMMIT is unknown after an input or output error: read the data back before \
@@ -140,7 +157,7 @@ pub struct RollbackError {
 /// let mut writer = pool.write()?;
 /// let mut tx = writer.transaction()?;
 /// let savepoint = tx.savepoint()?;
-/// savepoint.execute_batch("ROLLBACK")?;
+/// savepoint.rusqlite().execute_batch("ROLLBACK")?;
 /// let error: tenure::SavepointError = savepoint.commit().unwrap_err();
 /// assert!(error.to_string().contains("savepoint"));
 /// # Ok::<(), tenure::Error>(())

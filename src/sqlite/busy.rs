@@ -1,18 +1,21 @@
-//! What to do while another connection holds a lock.
+//! What to do while another connection holds a lock, and when a statement has run long enough.
 //!
 //! Inside one pool writers take turns, so SQLite's lock is met only when somebody outside the pool
 //! holds it: another process, or a connection that the pool did not open. SQLite's own handler sleeps
 //! up to 100 ms at a time, which lets newcomers win over those who have waited; this one sleeps for
-//! short, irregular times until a deadline, and counts each try under the operation that met the
-//! lock. SQLite does not call any handler when a read transaction tries to write: it answers BUSY at
-//! once. That is why transactions begin IMMEDIATE.
+//! short, irregular times until a deadline, looks whether it was interrupted meanwhile (which SQLite
+//! does not while it waits), and counts each try under the operation that met the lock. SQLite does
+//! not call any handler when a read transaction tries to write: it answers BUSY at once. That is why
+//! transactions begin IMMEDIATE, and why such refusals are counted apart.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::ffi::BusyHandler;
+use parking_lot::Mutex;
+
+use crate::ffi::{Run, Watch};
 use crate::metrics::{Operation, PoolMetrics};
 
 /// The first tries come quickly: most locks are held for less than a millisecond.
@@ -20,85 +23,203 @@ const QUICK_TRIES: u32 = 10;
 const QUICK_SLEEP: Duration = Duration::from_micros(100);
 const SLEEP: Duration = Duration::from_millis(1);
 
-/// One connection's busy handler.
+/// How many instructions pass between two looks at the clock: some ten microseconds.
+const INSTRUCTIONS: i32 = 1000;
+
+/// What the two handlers are told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) busy: Duration,
+    /// `None` = statements may run for as long as they like.
+    pub(super) statement: Option<Duration>,
+}
+
+/// One connection's handlers.
 ///
-/// Only the thread that uses the connection touches it; the fields are atomics because SQLite holds
-/// a shared pointer to it.
+/// Only the thread that uses the connection touches it; the fields are atomics and locks because
+/// SQLite holds a shared pointer to it. No lock is ever contended.
 pub(crate) struct Busy {
-    timeout: Duration,
+    limits: Limits,
+    role: super::Role,
     metrics: Arc<PoolMetrics>,
     operation: AtomicU8,
-    /// When the wait for the present lock began, in nanoseconds since `born`.
-    wait_began: AtomicU64,
-    born: Instant,
+    /// Times the handler was called.
+    calls: AtomicU32,
+    /// The handler has given up since somebody asked last.
+    gave_up: AtomicBool,
+    /// It gave up because it was interrupted.
+    interrupted: AtomicBool,
+    /// There is something in `wait`.
+    waited: AtomicBool,
+    wait: Mutex<Option<Wait>>,
+    running: Mutex<Vec<(Run, Instant)>>,
+}
+
+/// The latest wait for a lock. SQLite does not say when it is over.
+struct Wait {
+    operation: Operation,
+    began: Instant,
+    /// When the latest sleep ended.
+    until: Instant,
 }
 
 impl Busy {
-    /// `usual` is what raw statements count under.
-    pub(super) fn new(timeout: Duration, usual: Operation, metrics: Arc<PoolMetrics>) -> Self {
+    /// Raw statements count under their role.
+    pub(super) fn new(limits: Limits, role: super::Role, metrics: Arc<PoolMetrics>) -> Self {
+        let usual = match role {
+            super::Role::Read => Operation::Read,
+            super::Role::Write => Operation::Write,
+        };
         Self {
-            timeout,
+            limits,
+            role,
             metrics,
             operation: AtomicU8::new(usual as u8),
-            wait_began: AtomicU64::new(0),
-            born: Instant::now(),
+            calls: AtomicU32::new(0),
+            gave_up: AtomicBool::new(false),
+            interrupted: AtomicBool::new(false),
+            waited: AtomicBool::new(false),
+            wait: Mutex::new(None),
+            running: Mutex::new(Vec::new()),
         }
     }
 
     pub(super) fn timeout(&self) -> Duration {
-        self.timeout
+        self.limits.busy
     }
 
     /// Counts what happens while `work` runs under `operation`.
     pub(super) fn during<T>(&self, operation: Operation, work: impl FnOnce() -> T) -> T {
-        let usual = self.operation.swap(operation as u8, Ordering::Relaxed);
+        self.settle();
+        let usual = self.operation.swap(operation as u8, Relaxed);
         let result = work();
-        self.operation.store(usual, Ordering::Relaxed);
+        self.settle();
+        self.operation.store(usual, Relaxed);
         result
     }
 
-    fn operation(&self) -> Operation {
+    /// Writes down how long the latest wait was, which is over.
+    pub(super) fn settle(&self) {
+        if self.waited.load(Relaxed) {
+            self.waited.store(false, Relaxed);
+            if let Some(wait) = self.wait.lock().take() {
+                self.metrics.busy_wait(wait.operation, wait.until - wait.began);
+            }
+        }
+    }
+
+    /// How often the handler has been called.
+    pub(super) fn calls(&self) -> u32 {
+        self.calls.load(Relaxed)
+    }
+
+    /// Whether the handler has given up since this was asked last.
+    pub(super) fn take_gave_up(&self) -> bool {
+        // A load is cheaper than a swap, and nearly always enough.
+        self.gave_up.load(Relaxed) && self.gave_up.swap(false, Relaxed)
+    }
+
+    /// Whether the latest wait ended by an interrupt.
+    pub(super) fn was_interrupted(&self) -> bool {
+        self.interrupted.load(Relaxed)
+    }
+
+    /// BUSY came without the handler being asked.
+    pub(super) fn refused(&self) {
+        self.metrics.busy_refusal(self.operation());
+    }
+
+    pub(super) fn operation(&self) -> Operation {
         const ALL: [Operation; 4] =
             [Operation::Begin, Operation::Read, Operation::Write, Operation::Commit];
-        let stored = self.operation.load(Ordering::Relaxed);
+        let stored = self.operation.load(Relaxed);
         ALL.into_iter().find(|operation| *operation as u8 == stored).unwrap_or(Operation::Read)
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    fn give_up(&self) -> bool {
+        self.gave_up.store(true, Relaxed);
+        false
     }
 }
 
-impl BusyHandler for Busy {
-    fn busy(&self, attempt: u32) -> bool {
-        let now = self.now();
+impl Watch for Busy {
+    fn busy(&self, attempt: u32, interrupted: bool) -> bool {
+        let now = Instant::now();
+        self.calls.fetch_add(1, Relaxed);
         if attempt == 0 {
-            self.wait_began.store(now, Ordering::Relaxed);
+            self.settle();
+            self.interrupted.store(false, Relaxed);
         }
-        let waited = Duration::from_nanos(now - self.wait_began.load(Ordering::Relaxed));
-        let Some(left) = self.timeout.checked_sub(waited).filter(|left| !left.is_zero()) else {
-            self.metrics.busy_timeout(self.operation());
-            return false;
-        };
-        self.metrics.busy_retry(self.operation());
+        let operation = self.operation();
+        let mut wait = self.wait.lock();
+        let wait = wait.get_or_insert(Wait { operation, began: now, until: now });
+        self.waited.store(true, Relaxed);
+        if interrupted {
+            self.interrupted.store(true, Relaxed);
+            return self.give_up();
+        }
+        // A wait comes at the start of a statement, so its own limit is met here as well.
+        let statement = self.limits.statement.filter(|limit| *limit < self.limits.busy);
+        let limit = statement.unwrap_or(self.limits.busy);
+        let left = limit.saturating_sub(now - wait.began);
+        if left.is_zero() {
+            match statement {
+                Some(_) => self.metrics.statement_timeout(self.role as usize),
+                None => self.metrics.busy_timeout(operation),
+            }
+            return self.give_up();
+        }
+        self.metrics.busy_retry(operation);
+        tracing::trace!(pool = self.metrics.name(), operation = operation.name(), "busy");
         let sleep = if attempt < QUICK_TRIES { QUICK_SLEEP } else { SLEEP };
         // Half to one and a half times: threads that met the lock together come back apart.
         thread::sleep(sleep.mul_f64(0.5 + fastrand::f64()).min(left));
+        wait.until = Instant::now();
         true
+    }
+
+    fn go_on(&self, running: &mut dyn Iterator<Item = Run>) -> bool {
+        let Some(limit) = self.limits.statement else {
+            return true;
+        };
+        let now = Instant::now();
+        let mut known = self.running.lock();
+        // Seldom more than one or two.
+        let seen: Vec<_> = running
+            .map(|run| {
+                let since = known.iter().find(|(other, _)| *other == run);
+                (run, since.map_or(now, |(_, since)| *since))
+            })
+            .collect();
+        let over = seen.iter().any(|(_, since)| now - *since >= limit);
+        *known = seen;
+        if over {
+            self.metrics.statement_timeout(self.role as usize);
+        }
+        !over
+    }
+
+    fn instructions(&self) -> Option<i32> {
+        self.limits.statement.map(|_| INSTRUCTIONS)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Role;
     use super::*;
+
+    fn busy(timeout: Duration) -> Busy {
+        let metrics = Arc::new(PoolMetrics::new("busy"));
+        Busy::new(Limits { busy: timeout, statement: None }, Role::Read, metrics)
+    }
 
     #[test]
     fn gives_up_at_the_deadline_and_not_before() {
-        let metrics = Arc::new(PoolMetrics::new("busy-deadline"));
-        let busy = Busy::new(Duration::from_millis(20), Operation::Read, metrics);
+        let busy = busy(Duration::from_millis(20));
         let began = Instant::now();
         let mut attempt = 0;
-        while busy.busy(attempt) {
+        while busy.busy(attempt, false) {
             attempt += 1;
         }
         assert!(
@@ -107,12 +228,19 @@ mod tests {
             began.elapsed()
         );
         assert!(attempt >= 2, "tried {attempt} times only");
+        assert!(busy.take_gave_up());
     }
 
     #[test]
     fn a_timeout_of_zero_gives_up_at_once() {
-        let metrics = Arc::new(PoolMetrics::new("busy-zero"));
-        let busy = Busy::new(Duration::ZERO, Operation::Read, metrics);
-        assert!(!busy.busy(0));
+        assert!(!busy(Duration::ZERO).busy(0, false));
+    }
+
+    #[test]
+    fn an_interrupt_ends_a_wait() {
+        let busy = busy(Duration::from_secs(3600));
+        assert!(busy.busy(0, false));
+        assert!(!busy.busy(1, true));
+        assert!(busy.was_interrupted());
     }
 }

@@ -1,42 +1,114 @@
 //! What must be clean before the next borrower gets the connection.
 //!
-//! A pool that puts a connection back as it is passes on whatever its last holder left open: after a
-//! raw `BEGIN` the next borrower's INSERT returns `Ok` and vanishes. So every check-in asks SQLite
-//! whether a transaction is open or a snapshot held (two calls that read a field each). One that is,
-//! is ended and counted; a connection on which that fails is closed.
+//! A pool that puts a connection back as it is passes on whatever its last holder left: after a raw
+//! `BEGIN` the next borrower's INSERT returns `Ok` and vanishes. So every check-in asks SQLite whether
+//! a transaction is open or a snapshot held, which reads a field each. One that is, is ended. The rest
+//! is looked at only after something that can leave it: a statement other than queries and changes of
+//! rows, or the use of the connection itself. What is found then cannot be set back with certainty,
+//! and the connection is closed; housekeeping opens another.
 
 use rusqlite::TransactionState;
 
 use super::read_session::ReadSession;
+use super::suspicion::Suspicion;
+use crate::config::AfterRaw;
+use crate::ffi;
 use crate::metrics::Repair;
 
 /// Puts the connection right. `false` = it cannot be lent again.
 pub(super) fn inspect(session: &ReadSession) -> bool {
+    session.notice_busy_timeout();
+    session.notice_last_error();
     let mut clean = !session.is_condemned();
-    // Also on one that will be closed: a leaked statement keeps SQLite from closing it, and its locks
-    // would stay.
+    // Also on one that will be closed: its locks would stay for as long as it cannot be.
     if !session.connection().is_autocommit() {
-        repaired(session, Repair::OpenTransaction, "a transaction open; it was rolled back");
+        repaired(session, Repair::OpenTransaction);
         clean &= session.roll_back().is_ok();
     }
     // With autocommit on, a statement that was forgotten in the middle of its rows keeps its
     // snapshot, which keeps the WAL from being reset.
     if pins_snapshot(session) {
-        repaired(session, Repair::UnfinishedStatement, "a statement unfinished; it was reset");
-        session.reset_statements();
+        repaired(session, Repair::UnfinishedStatement);
+        session.handle().reset_statements();
         clean &= !pins_snapshot(session);
+    }
+    if session.suspicion() != Suspicion::None {
+        clean &= clean && nothing_left(session);
     }
     if !clean {
         session.metrics().repair(Repair::Discarded);
+        session.log().discard(session.role().name(), session.place());
     }
-    session.forget_last_insert();
+    session.forget_what_was();
     clean
 }
 
-fn repaired(session: &ReadSession, repair: Repair, what: &str) {
+/// The closer look.
+fn nothing_left(session: &ReadSession) -> bool {
+    // The handlers are the pool's own: they can be put back with certainty. A time-out other than
+    // zero shows that SQLite's own busy handler has replaced ours.
+    let timeout =
+        session.connection().pragma_query_value(None, "busy_timeout", |row| row.get::<_, i64>(0));
+    if timeout.is_ok_and(|timeout| timeout != 0) {
+        repaired(session, Repair::BusyHandler);
+    }
+    session.handle().install();
+    let found = match session.suspicion() {
+        Suspicion::None => return true,
+        Suspicion::Sql => differences(session),
+        Suspicion::Raw => after_raw(session),
+    };
+    for repair in &found {
+        repaired(session, *repair);
+    }
+    found.is_empty()
+}
+
+/// `rusqlite()` was called: anything may have been done.
+fn after_raw(session: &ReadSession) -> Vec<Repair> {
+    if session.recipe().config.after_raw == AfterRaw::Discard {
+        return vec![Repair::Raw];
+    }
+    let handle = session.handle();
+    handle.set_prepared_statement_cache_capacity(session.recipe().config.statement_cache);
+    if session.restore_heap_limits() {
+        repaired(session, Repair::Pragma);
+    }
+    // Whether a hook is set can only be learnt by taking it away. Where `on_connect` has set one,
+    // whether it is still the same cannot be learnt at all; nor can anything about a hook of the
+    // kind that few builds of SQLite have.
+    let checkpoints = handle
+        .pragma_query_value(None, "wal_autocheckpoint", |row| row.get::<_, i64>(0))
+        .map_or(true, |pages| pages > 0);
+    let usual = session.recipe().hooks(session.role());
+    let hooks = ffi::take_hooks(handle, checkpoints);
+    if usual.any() || ffi::has_preupdate_hooks() {
+        return vec![Repair::Raw];
+    }
+    if hooks.any() {
+        return vec![Repair::Hook];
+    }
+    let altered = handle.was_altered();
+    let mut found = differences(session);
+    if found.is_empty() && altered {
+        found.push(Repair::Raw);
+    }
+    found
+}
+
+fn differences(session: &ReadSession) -> Vec<Repair> {
+    match session.differences() {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%error, "cannot look at what a connection came back with");
+            vec![Repair::Raw]
+        }
+    }
+}
+
+fn repaired(session: &ReadSession, repair: Repair) {
     session.metrics().repair(repair);
-    let (pool, role) = (session.metrics().name(), session.role().name());
-    tracing::warn!(pool, role, "a connection came back with {what}");
+    session.log().repair(session.role().name(), session.place(), repair.found());
 }
 
 fn pins_snapshot(session: &ReadSession) -> bool {

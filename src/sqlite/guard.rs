@@ -16,6 +16,7 @@ use super::snapshot::Snapshot;
 use super::transaction::Transaction;
 use crate::checkout;
 use crate::error::BeginError;
+use crate::log::Place;
 use crate::metrics::TransactionKind;
 
 /// A query-only connection, owned by the thread that checked it out. Dropping it is the check-in.
@@ -54,7 +55,8 @@ pub struct WriteGuard<'p> {
 }
 
 impl<'p> ReadGuard<'p> {
-    pub(crate) fn new(guard: checkout::Guard<'p, Manager>) -> Self {
+    pub(crate) fn new(guard: checkout::Guard<'p, Manager>, place: Place) -> Self {
+        guard.connection().lent_at(place);
         Self { guard }
     }
 
@@ -95,7 +97,8 @@ impl<'p> ReadGuard<'p> {
 }
 
 impl<'p> WriteGuard<'p> {
-    pub(crate) fn new(guard: checkout::Guard<'p, Manager>) -> Self {
+    pub(crate) fn new(guard: checkout::Guard<'p, Manager>, place: Place) -> Self {
+        guard.connection().lent_at(place);
         Self { guard }
     }
 
@@ -213,7 +216,8 @@ impl Detached<ReadGuard<'static>> {
     /// ```
     #[track_caller]
     pub fn attach(self) -> ReadGuard<'static> {
-        ReadGuard::new(self.lease.attach(Location::caller()))
+        let place = Location::caller();
+        ReadGuard::new(self.lease.attach(place), place)
     }
 }
 
@@ -227,7 +231,8 @@ impl Detached<WriteGuard<'static>> {
     /// ```
     #[track_caller]
     pub fn attach(self) -> WriteGuard<'static> {
-        WriteGuard::new(self.lease.attach(Location::caller()))
+        let place = Location::caller();
+        WriteGuard::new(self.lease.attach(place), place)
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use r2d2::ManageConnection;
@@ -17,15 +17,17 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
-use super::busy::Busy;
+use super::busy::{Busy, Limits};
 use super::checkin;
+use super::damage::Damage;
 use super::read_only::LeaveNoTrace;
 use super::read_session::ReadSession;
 use super::session::Session;
 use crate::config::{Access, PoolConfig};
 use crate::error::{BoxError, ConnectError, is_busy};
-use crate::ffi::Handle;
-use crate::metrics::{Operation, PoolMetrics};
+use crate::ffi::{Handle, Hooks, take_hooks};
+use crate::log::Log;
+use crate::metrics::PoolMetrics;
 
 /// What a connection is for.
 ///
@@ -82,10 +84,42 @@ pub(crate) struct Recipe {
     pub(crate) config: PoolConfig,
     pub(crate) on_connect: Option<Box<OnConnect>>,
     pub(crate) metrics: Arc<PoolMetrics>,
+    pub(crate) log: Arc<Log>,
+    /// What `on_connect` sets, for readers and for the writer.
+    pub(crate) hooks: [OnceLock<Hooks>; 2],
+    pub(crate) damage: OnceLock<Arc<Damage>>,
     /// Deleted when the last connection that needs it is gone.
-    pub(crate) directory: Option<Arc<TempDir>>,
+    pub(crate) _directory: Option<Arc<TempDir>>,
     /// For a read-only pool: the last to go, when its connections are closed.
     pub(crate) _leave_no_trace: Option<Arc<LeaveNoTrace>>,
+}
+
+impl Recipe {
+    /// The hooks that `on_connect` sets on connections of this role.
+    pub(super) fn hooks(&self, role: Role) -> Hooks {
+        self.hooks[role as usize].get().copied().unwrap_or_default()
+    }
+
+    /// Learns which hooks `on_connect` sets, from a connection that will not be lent.
+    pub(crate) fn learn_hooks(&self, role: Role, connection: &Connection) {
+        let checkpoints = connection
+            .pragma_query_value(None, "wal_autocheckpoint", |row| row.get::<_, i64>(0))
+            .is_ok_and(|pages| pages > 0);
+        let _ = self.hooks[role as usize].set(take_hooks(connection, checkpoints));
+    }
+
+    /// No connection is lent any more.
+    pub(super) fn stop_for(&self, damage: Damage) {
+        let mut first = false;
+        let damage = self.damage.get_or_init(|| {
+            first = true;
+            Arc::new(damage)
+        });
+        if first {
+            self.metrics.damaged();
+            tracing::error!(pool = self.metrics.name(), %damage, "the database is damaged; the pool stops");
+        }
+    }
 }
 
 /// Makes and inspects the connections of one role.
@@ -132,18 +166,17 @@ impl ManageConnection for Manager {
 
     fn connect(&self) -> Result<Session, ConnectError> {
         let connection = self.open()?;
-        let Recipe { config, metrics, directory, .. } = &*self.recipe;
-        let usual = match self.role {
-            Role::Read => Operation::Read,
-            Role::Write => Operation::Write,
-        };
+        let Recipe { config, metrics, .. } = &*self.recipe;
         if self.role == Role::Read {
             set(&connection, "query_only", "query_only", true)?;
         }
-        let busy = Arc::new(Busy::new(config.busy_timeout, usual, Arc::clone(metrics)));
+        let limits = Limits {
+            busy: config.busy_timeout,
+            statement: Some(config.statement_timeout).filter(|limit| !limit.is_zero()),
+        };
+        let busy = Arc::new(Busy::new(limits, self.role, Arc::clone(metrics)));
         let handle = Handle::new(connection, busy);
-        let metrics = Arc::clone(metrics);
-        Ok(Session::new(ReadSession::new(handle, self.role, metrics, directory.clone())))
+        Ok(Session::new(ReadSession::new(handle, self.role, Arc::clone(&self.recipe))))
     }
 
     /// Never asked: connections to a local file do not go away while idle.

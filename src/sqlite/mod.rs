@@ -1,20 +1,26 @@
 //! WHAT a connection is: how it is opened, what may be done with it, and what must be clean before
 //! the next borrower gets it.
 
+mod baseline;
 mod busy;
 mod checkin;
+mod damage;
 mod extensions;
 mod guard;
+mod interrupt;
 mod manager;
 mod read_only;
 mod read_session;
 mod savepoint;
 mod session;
 mod snapshot;
+mod sql_text;
+mod suspicion;
 mod transaction;
 mod version;
 
 pub use guard::{Detached, ReadGuard, WriteGuard};
+pub use interrupt::InterruptHandle;
 pub use manager::Role;
 pub use read_session::ReadSession;
 pub use savepoint::Savepoint;

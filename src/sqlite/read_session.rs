@@ -5,21 +5,23 @@
 //! `rusqlite::Connection`: `unchecked_transaction(&self)`, for one, would reopen the hole that
 //! borrowing closes. [`ReadSession::rusqlite`] is the way round for functions that want one.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 use std::fmt;
 use std::sync::Arc;
 
 use rusqlite::blob::Blob;
-use rusqlite::{
-    CachedStatement, Connection, InterruptHandle, Name, Params, PrepFlags, Row, Statement, ToSql,
-};
-use tempfile::TempDir;
+use rusqlite::{CachedStatement, Connection, Name, Params, PrepFlags, Row, Statement, ToSql};
 
+use super::baseline::Baseline;
 use super::busy::Busy;
 use super::extensions::Extensions;
-use super::manager::Role;
-use crate::ffi::Handle;
+use super::interrupt::{InterruptHandle, Interrupts};
+use super::manager::{Recipe, Role};
+use super::sql_text;
+use super::suspicion::Suspicion;
+use crate::ffi::{Handle, HeapLimits};
+use crate::log::{Log, Place};
 use crate::metrics::{Operation, PoolMetrics};
 
 /// What may be done with a reading connection.
@@ -45,60 +47,98 @@ use crate::metrics::{Operation, PoolMetrics};
 /// # Ok::<(), tenure::Error>(())
 /// ```
 pub struct ReadSession {
-    connection: Handle<Busy>,
-    role: Role,
+    pub(super) connection: Handle<Busy>,
+    pub(super) role: Role,
+    /// Where the connection was checked out.
+    place: Cell<Option<Place>>,
     /// Something went wrong that only closing the connection is sure to mend.
-    condemned: Cell<bool>,
+    pub(super) condemned: Cell<bool>,
+    /// A transaction or snapshot of this crate is open.
+    pub(super) in_transaction: Cell<bool>,
+    /// What this checkout has done that may leave something behind.
+    pub(super) suspicion: Cell<Suspicion>,
+    /// What the connection was like before anybody did.
+    pub(super) baseline: RefCell<Option<Baseline>>,
+    pub(super) heap_limits: Cell<Option<HeapLimits>>,
+    /// Rows changed before this checkout.
+    changes_before: Cell<u64>,
+    interrupts: Interrupts,
     extensions: Extensions,
-    metrics: Arc<PoolMetrics>,
-    /// After the connection, so that the files outlive it.
-    _directory: Option<Arc<TempDir>>,
-}
-
-impl ReadSession {
-    pub(super) fn new(
-        connection: Handle<Busy>,
-        role: Role,
-        metrics: Arc<PoolMetrics>,
-        directory: Option<Arc<TempDir>>,
-    ) -> Self {
-        Self {
-            connection,
-            role,
-            condemned: Cell::new(false),
-            extensions: Extensions::default(),
-            metrics,
-            _directory: directory,
-        }
-    }
+    /// After the connection, so that a temporary directory outlives it.
+    pub(super) recipe: Arc<Recipe>,
 }
 
 /// For the layer itself.
 impl ReadSession {
+    pub(super) fn new(connection: Handle<Busy>, role: Role, recipe: Arc<Recipe>) -> Self {
+        Self {
+            connection,
+            role,
+            place: Cell::new(None),
+            condemned: Cell::new(false),
+            in_transaction: Cell::new(false),
+            suspicion: Cell::new(Suspicion::None),
+            baseline: RefCell::new(None),
+            heap_limits: Cell::new(None),
+            changes_before: Cell::new(0),
+            interrupts: Interrupts::default(),
+            extensions: Extensions::default(),
+            recipe,
+        }
+    }
+
+    /// Teaches the pool which hooks `on_connect` sets; this connection is not lent.
+    pub(crate) fn learn_hooks(&self) {
+        self.recipe.learn_hooks(self.role, &self.connection);
+    }
+
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
 
+    pub(super) fn handle(&self) -> &Handle<Busy> {
+        &self.connection
+    }
+
     pub(super) fn busy(&self) -> &Busy {
-        self.connection.handler()
+        self.connection.watch()
     }
 
     pub(super) fn role(&self) -> Role {
         self.role
     }
 
+    pub(super) fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
     pub(super) fn metrics(&self) -> &PoolMetrics {
-        &self.metrics
+        &self.recipe.metrics
+    }
+
+    pub(super) fn log(&self) -> &Log {
+        &self.recipe.log
+    }
+
+    pub(super) fn place(&self) -> Option<Place> {
+        self.place.get()
+    }
+
+    /// Notes where it was checked out or attached.
+    pub(super) fn lent_at(&self, place: Place) {
+        self.place.set(Some(place));
     }
 
     /// Runs one statement that has no parameters and no rows, from the statement cache.
     pub(super) fn run(&self, operation: Operation, sql: &str) -> rusqlite::Result<()> {
         self.busy().during(operation, || {
-            let mut statement = self.connection.prepare_cached(sql)?;
-            // `raw_query` rather than `execute`, which refuses statements that may return rows.
-            let mut rows = statement.raw_query();
-            while rows.next()?.is_some() {}
-            Ok(())
+            self.watched(|connection| {
+                let mut statement = connection.prepare_cached(sql)?;
+                // `raw_query` rather than `execute`, which refuses statements that may return rows.
+                let mut rows = statement.raw_query();
+                while rows.next()?.is_some() {}
+                Ok(())
+            })
         })
     }
 
@@ -113,6 +153,9 @@ impl ReadSession {
 
     /// Ends whatever transaction is open; none is fine too.
     pub(super) fn roll_back(&self) -> rusqlite::Result<()> {
+        // ROLLBACK would overwrite what failed before it.
+        self.notice_last_error();
+        self.in_transaction.set(false);
         if self.connection.is_autocommit() {
             return Ok(());
         }
@@ -123,14 +166,9 @@ impl ReadSession {
         result
     }
 
-    /// Ends the rows of leaked statements; for check-in, when nobody can be reading them.
-    pub(super) fn reset_statements(&self) {
-        self.connection.reset_statements();
-    }
-
-    /// The next holder's `last_insert_rowid` is its own.
-    pub(super) fn forget_last_insert(&self) {
-        self.connection.forget_last_insert();
+    /// From now on SQL text may not begin or end a transaction (`true`), or may again.
+    pub(super) fn set_in_transaction(&self, open: bool) {
+        self.in_transaction.set(open);
     }
 
     /// The connection will be closed at check-in.
@@ -140,6 +178,22 @@ impl ReadSession {
 
     pub(super) fn is_condemned(&self) -> bool {
         self.condemned.get()
+    }
+
+    /// Rows changed before this checkout.
+    pub(super) fn changes_before(&self) -> u64 {
+        self.changes_before.get()
+    }
+
+    /// The next holder starts afresh.
+    pub(super) fn forget_what_was(&self) {
+        self.connection.forget_last_insert();
+        self.changes_before.set(self.connection.total_changes());
+        self.busy().settle();
+        self.interrupts.cut();
+        self.in_transaction.set(false);
+        self.suspicion.set(Suspicion::None);
+        self.heap_limits.set(None);
     }
 }
 
@@ -161,7 +215,7 @@ impl ReadSession {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn prepare(&self, sql: &str) -> rusqlite::Result<Statement<'_>> {
-        self.connection.prepare(sql)
+        self.sql(sql, |connection| connection.prepare(sql))
     }
 
     /// Prepares a statement with flags. See [`Connection::prepare_with_flags`].
@@ -183,7 +237,7 @@ impl ReadSession {
         sql: &str,
         flags: PrepFlags,
     ) -> rusqlite::Result<Statement<'_>> {
-        self.connection.prepare_with_flags(sql, flags)
+        self.sql(sql, |connection| connection.prepare_with_flags(sql, flags))
     }
 
     /// Prepares a statement, or takes it from this connection's cache (about ten times cheaper).
@@ -203,7 +257,7 @@ impl ReadSession {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn prepare_cached(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
-        self.connection.prepare_cached(sql)
+        self.sql(sql, |connection| connection.prepare_cached(sql))
     }
 
     /// Runs a query and maps its first row. See [`Connection::query_row`].
@@ -223,7 +277,7 @@ impl ReadSession {
         P: Params,
         F: FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     {
-        self.connection.query_row(sql, params, f)
+        self.sql(sql, |connection| connection.query_row(sql, params, f))
     }
 
     /// Runs a query that must have exactly one row. See [`Connection::query_one`].
@@ -243,7 +297,7 @@ impl ReadSession {
         P: Params,
         F: FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     {
-        self.connection.query_one(sql, params, f)
+        self.sql(sql, |connection| connection.query_one(sql, params, f))
     }
 
     /// As [`query_row`](Self::query_row), with an error type of the caller's.
@@ -268,7 +322,7 @@ impl ReadSession {
         F: FnOnce(&Row<'_>) -> Result<T, E>,
         E: From<rusqlite::Error>,
     {
-        self.connection.query_row_and_then(sql, params, f)
+        self.sql(sql, |connection| connection.query_row_and_then(sql, params, f))
     }
 
     /// Reads a pragma that has one value. See [`Connection::pragma_query_value`].
@@ -293,7 +347,7 @@ impl ReadSession {
     where
         F: FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     {
-        self.connection.pragma_query_value(schema_name, pragma_name, f)
+        self.watched(|connection| connection.pragma_query_value(schema_name, pragma_name, f))
     }
 
     /// Reads a pragma that has many rows. See [`Connection::pragma_query`].
@@ -321,7 +375,7 @@ impl ReadSession {
     where
         F: FnMut(&Row<'_>) -> rusqlite::Result<()>,
     {
-        self.connection.pragma_query(schema_name, pragma_name, f)
+        self.watched(|connection| connection.pragma_query(schema_name, pragma_name, f))
     }
 
     /// Reads a pragma that takes an argument. See [`Connection::pragma`].
@@ -352,7 +406,8 @@ impl ReadSession {
         F: FnMut(&Row<'_>) -> rusqlite::Result<()>,
         V: ToSql,
     {
-        self.connection.pragma(schema_name, pragma_name, pragma_value, f)
+        self.admit(sql_text::pragma_with_argument(schema_name, pragma_name))?;
+        self.watched(|connection| connection.pragma(schema_name, pragma_name, pragma_value, f))
     }
 
     /// Opens a BLOB for reading and, with `read_only = false` on the writer, for writing.
@@ -380,8 +435,10 @@ impl ReadSession {
         row_id: i64,
         read_only: bool,
     ) -> rusqlite::Result<Blob<'_>> {
-        self.refresh_schema()?;
-        self.connection.blob_open(db, table, column, row_id, read_only)
+        self.watched(|connection| {
+            self.refresh_schema()?;
+            connection.blob_open(db, table, column, row_id, read_only)
+        })
     }
 
     /// Whether a table exists. See [`Connection::table_exists`].
@@ -473,27 +530,31 @@ impl ReadSession {
         self.connection.is_busy()
     }
 
-    /// A handle by which another thread can interrupt what runs here.
-    /// See [`Connection::get_interrupt_handle`].
-    ///
-    /// It goes on to reach this connection after the guard is gone: drop it with the guard.
+    /// A handle by which another thread can interrupt what runs here, until the guard is gone.
     ///
     /// ```
     /// let pool = tenure::testing::temporary()?;
     /// let reader = pool.read()?;
-    /// let handle = reader.get_interrupt_handle();
-    /// std::thread::scope(|scope| { scope.spawn(|| handle.interrupt()); });
+    /// let handle = reader.interrupt_handle();
+    /// assert!(handle.interrupt());
+    /// drop(reader);
+    /// assert!(!handle.interrupt(), "whoever has the connection now is not disturbed");
     /// # Ok::<(), tenure::Error>(())
     /// ```
-    pub fn get_interrupt_handle(&self) -> InterruptHandle {
-        self.connection.get_interrupt_handle()
+    pub fn interrupt_handle(&self) -> InterruptHandle {
+        self.interrupts.handle(&self.connection)
     }
 
     /// The connection itself, for a function that wants one.
     ///
-    /// What cannot be checked at compile time any more is checked at check-in: a transaction left
-    /// open is rolled back. Do not begin one here; `unchecked_transaction` in particular is not tied
-    /// to the transactions of this crate.
+    /// What cannot be checked at compile time any more is checked at check-in: an open transaction is
+    /// rolled back, and a connection whose PRAGMAs, attached databases, TEMP objects, limits,
+    /// functions or hooks are not as before is closed and opened again. The first call on a connection
+    /// costs some 150 us and each check-in after it as much; with `after_raw = "discard"` the
+    /// connection is closed instead, whatever was done.
+    ///
+    /// Do not begin a transaction here; `unchecked_transaction` in particular is not tied to the
+    /// transactions of this crate.
     ///
     /// ```
     /// fn tables(connection: &rusqlite::Connection) -> rusqlite::Result<i64> {
@@ -504,6 +565,7 @@ impl ReadSession {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn rusqlite(&self) -> &Connection {
+        self.suspect(Suspicion::Raw);
         &self.connection
     }
 

@@ -59,7 +59,7 @@ impl Session {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn execute<P: Params>(&self, sql: &str, params: P) -> rusqlite::Result<usize> {
-        self.connection().execute(sql, params)
+        self.sql(sql, |connection| connection.execute(sql, params))
     }
 
     /// Runs several statements. See [`rusqlite::Connection::execute_batch`].
@@ -76,7 +76,7 @@ impl Session {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn execute_batch(&self, sql: &str) -> rusqlite::Result<()> {
-        self.connection().execute_batch(sql)
+        self.batch(sql)
     }
 
     /// The rowid of the row inserted last through this connection, 0 when there was none.
@@ -96,7 +96,10 @@ impl Session {
         self.connection().last_insert_rowid()
     }
 
-    /// How many rows the statement run last changed. See [`rusqlite::Connection::changes`].
+    /// How many rows the statement run last changed, 0 when this holder has changed none.
+    /// See [`rusqlite::Connection::changes`].
+    ///
+    /// The SQL function `changes()` goes on to show what the holder before did last.
     ///
     /// ```
     /// let pool = tenure::testing::temporary()?;
@@ -106,10 +109,14 @@ impl Session {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn changes(&self) -> u64 {
-        self.connection().changes()
+        match self.total_changes() {
+            0 => 0,
+            _ => self.connection().changes(),
+        }
     }
 
-    /// How many rows were changed since the connection was opened. See [`rusqlite::Connection::total_changes`].
+    /// How many rows were changed since the connection was checked out.
+    /// See [`rusqlite::Connection::total_changes`].
     ///
     /// ```
     /// let pool = tenure::testing::temporary()?;
@@ -117,7 +124,7 @@ impl Session {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn total_changes(&self) -> u64 {
-        self.connection().total_changes()
+        self.connection().total_changes().saturating_sub(self.changes_before())
     }
 }
 

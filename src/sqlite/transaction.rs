@@ -240,7 +240,11 @@ impl<'g> Transaction<'g> {
                 self.end(TransactionOutcome::Error);
                 return Err(CommitError::NotOpen);
             }
+            if self.session.met_damage() {
+                return Err(CommitError::Damaged);
+            }
             let Err(source) = self.session.run(Operation::Commit, "COMMIT") else {
+                self.session.set_in_transaction(false);
                 self.end(TransactionOutcome::Commit);
                 return Ok(mem::take(&mut *self.hooks.borrow_mut()));
             };
@@ -288,7 +292,18 @@ pub(super) fn begin(
         return Err(BeginError::AlreadyOpen);
     }
     let began = Instant::now();
-    session.run(Operation::Begin, sql).map_err(|source| not_begun(session, kind, began, source))
+    let calls = session.busy().calls();
+    let mut begun = session.run(Operation::Begin, sql);
+    // SQLite asks the handler whenever the lock for writing is taken. BUSY without that shows that
+    // the pool's handler is not there any more.
+    let unasked = begun.as_ref().is_err_and(is_busy) && session.busy().calls() == calls;
+    if unasked && kind != TransactionKind::Snapshot {
+        session.put_busy_handler_back();
+        begun = session.run(Operation::Begin, sql);
+    }
+    begun.map_err(|source| not_begun(session, kind, began, source))?;
+    session.set_in_transaction(true);
+    Ok(())
 }
 
 /// Counts what could not be begun, and says why.
@@ -300,8 +315,11 @@ pub(super) fn not_begun(
 ) -> BeginError {
     if is_busy(&source) {
         session.metrics().transaction(kind, TransactionOutcome::Busy, None);
-        let limit = session.busy().timeout();
-        return BeginError::Busy { waited: began.elapsed(), limit, source };
+        let (waited, limit) = (began.elapsed(), session.busy().timeout());
+        return match session.busy().was_interrupted() {
+            true => BeginError::Interrupted { waited, source },
+            false => BeginError::Busy { waited, limit, source },
+        };
     }
     session.metrics().transaction(kind, TransactionOutcome::Error, None);
     BeginError::Sqlite { source }
@@ -360,7 +378,7 @@ impl fmt::Debug for Transaction<'_> {
 /// let pool = tenure::testing::temporary()?;
 /// let mut writer = pool.write()?;
 /// let tx = writer.transaction()?;
-/// tx.execute_batch("ROLLBACK")?;
+/// tx.rusqlite().execute_batch("ROLLBACK")?;
 /// let refused: tenure::TryCommitError<'_> = tx.try_commit().unwrap_err();
 /// assert!(matches!(refused.error(), tenure::CommitError::NotOpen));
 /// # Ok::<(), tenure::Error>(())

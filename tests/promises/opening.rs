@@ -12,9 +12,11 @@ use crate::until::until;
 
 /// Names and contents of a directory.
 fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(directory).unwrap().map(|entry| {
+    let entries = fs::read_dir(directory).unwrap().filter_map(|entry| {
         let entry = entry.unwrap();
-        (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
+        // It may be gone by now: SQLite removes its files while this looks.
+        let bytes = fs::read(entry.path()).ok()?;
+        Some((entry.file_name().into_string().unwrap(), bytes))
     });
     entries.collect()
 }

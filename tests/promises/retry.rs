@@ -33,7 +33,7 @@ fn a_lost_snapshot_is_read_anew() {
         if runs == 1 {
             // As if the transaction had begun DEFERRED and another writer had come first: SQLite
             // answers BUSY_SNAPSHOT, without asking the busy handler.
-            tx.execute_batch("ROLLBACK; BEGIN DEFERRED")?;
+            tx.rusqlite().execute_batch("ROLLBACK; BEGIN DEFERRED")?;
             tx.query_one("SELECT count(*) FROM task", [], |_| Ok(()))?;
             outside.execute("INSERT INTO task VALUES ('in between')", [])?;
         }
@@ -77,7 +77,7 @@ fn other_errors_are_not_repeated() {
         Ok(())
     });
     assert_eq!(runs, 1, "a constraint is not a lock");
-    let (error, runs) = run(&|tx| Ok(tx.execute_batch("COMMIT")?));
+    let (error, runs) = run(&|tx| Ok(tx.rusqlite().execute_batch("COMMIT")?));
     assert!(matches!(error, Error::Commit(CommitError::NotOpen)));
     assert_eq!(runs, 1, "what became of it is not certain");
 }

@@ -156,7 +156,7 @@ fn hooks_run_in_order_after_commit_and_never_after_rollback() {
     drop(tx);
     let tx = writer.transaction().unwrap();
     tx.on_commit(hook("after a commit that failed"));
-    tx.execute_batch("ROLLBACK").unwrap();
+    tx.rusqlite().execute_batch("ROLLBACK").unwrap();
     tx.commit().unwrap_err();
     assert!(log.borrow().is_empty(), "{:?}", log.borrow());
 }
@@ -311,13 +311,60 @@ fn what_sql_text_or_sqlite_ended_is_not_reported_as_committed() {
 
     let mut tx = writer.transaction().unwrap();
     let savepoint = tx.savepoint().unwrap();
-    savepoint.execute_batch("ROLLBACK").unwrap();
+    savepoint.rusqlite().execute_batch("ROLLBACK").unwrap();
     savepoint.commit().unwrap_err();
     assert!(tx.savepoint().is_err(), "a savepoint would begin a transaction of its own");
     assert!(matches!(tx.commit(), Err(CommitError::NotOpen)));
     drop(writer);
     assert_eq!(titles(&pool), "");
     assert_eq!(pool.transactions("immediate", "error"), 2.0);
+}
+
+#[test]
+fn sql_text_can_neither_begin_nor_end_a_transaction_inside_of_one() {
+    let pool = pool();
+    let mut writer = pool.write().unwrap();
+    let tx = writer.transaction().unwrap();
+    for sql in [
+        "COMMIT",
+        "-- the end\nEND TRANSACTION",
+        "ROLLBACK",
+        "BEGIN",
+        "INSERT INTO task VALUES ('b'); ROLLBACK; BEGIN",
+        "INSERT INTO task VALUES ('c'); /* and */ COMMIT; BEGIN IMMEDIATE",
+    ] {
+        let error = tx.execute_batch(sql).unwrap_err();
+        assert_eq!(
+            error.sqlite_error_code(),
+            Some(rusqlite::ErrorCode::AuthorizationForStatementDenied)
+        );
+        assert!(error.to_string().contains("use its commit() or rollback()"), "{sql}: {error}");
+        assert!(!tx.is_autocommit(), "{sql}");
+        if !sql.contains("INSERT") {
+            tx.execute(sql, []).unwrap_err();
+            tx.prepare(sql).map(drop).unwrap_err();
+            tx.prepare_cached(sql).map(drop).unwrap_err();
+            tx.query_row(sql, [], |_| Ok(())).unwrap_err();
+        }
+    }
+    // What only looks like it is run.
+    tx.execute_batch(
+        "SAVEPOINT mine; INSERT INTO task VALUES ('d'); ROLLBACK TO mine; RELEASE mine;
+         CREATE TABLE log (n); INSERT INTO log VALUES (CASE WHEN 1 THEN 2 END);
+         CREATE TRIGGER t AFTER INSERT ON log BEGIN DELETE FROM log; DELETE FROM log; END;
+         INSERT INTO log VALUES ('COMMIT; BEGIN');",
+    )
+    .unwrap();
+    tx.commit().unwrap();
+    drop(writer);
+    assert_eq!(titles(&pool), "b c", "the statements before the one that was refused are kept");
+
+    let mut reader = pool.read().unwrap();
+    let snapshot = reader.snapshot().unwrap();
+    snapshot.prepare("COMMIT").map(drop).unwrap_err();
+    drop(snapshot);
+    // Outside of one, text still may: check-in ends what it leaves.
+    reader.prepare("BEGIN").unwrap().execute([]).unwrap();
 }
 
 #[test]
@@ -336,7 +383,7 @@ fn work_that_was_kept_is_never_said_to_be_undone() {
 
     let result = pool.transaction(|tx| {
         insert(tx, "c")?;
-        Ok(tx.execute_batch("COMMIT")?)
+        Ok(tx.rusqlite().execute_batch("COMMIT")?)
     });
     let Err(Error::Commit(error)) = result else { panic!("{result:?}") };
     assert!(!error.is_undone(), "{error}");
@@ -346,8 +393,10 @@ fn work_that_was_kept_is_never_said_to_be_undone() {
     let failing = |_: &rusqlite::hooks::Wal, _| {
         Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(1), None))
     };
-    pool.write().unwrap().rusqlite().wal_hook(Some(failing));
-    let result = pool.transaction(|tx| Ok(insert(tx, "d")?));
+    let result = pool.transaction(|tx| {
+        tx.rusqlite().wal_hook(Some(failing));
+        Ok(insert(tx, "d")?)
+    });
     let Err(Error::Commit(error)) = result else { panic!("{result:?}") };
     assert!(!error.is_undone(), "{error}");
     assert_eq!(titles(&pool), "b c d");

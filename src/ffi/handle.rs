@@ -1,0 +1,239 @@
+//! A connection together with the handlers that SQLite calls for it.
+//!
+//! How does a busy handler learn whose wait it is serving? Alternatives that lost:
+//!
+//! * a thread-local: one thread may use connections of two pools, and raw statements of both would
+//!   be counted in whichever was noted last;
+//! * a table of `const`-generic functions, one per live connection: exact, but it bounds the number
+//!   of connections of a whole process at compile time.
+//!
+//! SQLite's own functions carry a context pointer, so [`Handle`] binds a connection to the state its
+//! handlers read, and owns both for as long as either lives.
+
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::Arc;
+
+use rusqlite::{Connection, ffi};
+
+use super::close;
+
+/// One run of a statement: the same statement run again is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    statement: usize,
+    count: c_int,
+}
+
+/// What SQLite asks while it works.
+pub(crate) trait Watch: Send + Sync + 'static {
+    /// Asked when a lock is taken. `attempt` is 0 at the first call for one lock; `interrupted` says
+    /// whether the connection was told to stop. `true` = slept, try again; `false` = give up.
+    fn busy(&self, attempt: u32, interrupted: bool) -> bool;
+
+    /// Asked every [`instructions`](Self::instructions), with what is running. `false` = stop.
+    fn go_on(&self, running: &mut dyn Iterator<Item = Run>) -> bool;
+
+    /// How often to ask [`go_on`](Self::go_on), in instructions of SQLite's virtual machine;
+    /// `None` = never.
+    fn instructions(&self) -> Option<c_int>;
+}
+
+/// What the handlers get to see.
+struct Context<W> {
+    watch: Arc<W>,
+    connection: *mut ffi::sqlite3,
+}
+
+/// A connection together with the handlers that SQLite calls for it.
+///
+/// There is no way to a `&mut Connection` from here: exchanging two connections would part one from
+/// the handlers it points to.
+pub(crate) struct Handle<W: Watch> {
+    /// Taken out by `drop`, which closes it.
+    connection: ManuallyDrop<Connection>,
+    /// From `Box::into_raw`; given back by `drop`. SQLite keeps a copy of the pointer, which a `Box`
+    /// held here would invalidate each time it is moved.
+    context: *mut Context<W>,
+    /// A statement that goes stale when functions, collations or the authorizer are replaced.
+    sentinel: Cell<*mut ffi::sqlite3_stmt>,
+}
+
+// SAFETY: `context` and `sentinel` belong to the connection, which may be sent; `W` is `Send + Sync`.
+unsafe impl<W: Watch> Send for Handle<W> {}
+
+impl<W: Watch> Handle<W> {
+    pub(crate) fn new(connection: Connection, watch: Arc<W>) -> Self {
+        // SAFETY: only the pointer is taken; the connection stays open for the life of the handle.
+        let pointer = unsafe { connection.handle() };
+        let context = Box::into_raw(Box::new(Context { watch, connection: pointer }));
+        let connection = ManuallyDrop::new(connection);
+        let handle = Self { connection, context, sentinel: Cell::new(ptr::null_mut()) };
+        handle.install();
+        handle
+    }
+
+    pub(crate) fn watch(&self) -> &W {
+        // SAFETY: made by `new`, released by `drop`, and only ever shared in between.
+        unsafe { &(*self.context).watch }
+    }
+
+    /// Puts both handlers (back) in place.
+    pub(crate) fn install(&self) {
+        let context = self.context.cast::<c_void>();
+        let (every, progress) = match self.watch().instructions() {
+            Some(every) => (every, Some(progress::<W> as unsafe extern "C" fn(_) -> _)),
+            None => (0, None),
+        };
+        // SAFETY: the connection is open for the life of `self`. `context` lives until `drop`, which
+        // takes the handlers away before it releases it. The callbacks read it as a shared
+        // `Context<W>`, on the thread that uses the connection.
+        let code = unsafe {
+            ffi::sqlite3_progress_handler(self.raw(), every, progress, context);
+            ffi::sqlite3_busy_handler(self.raw(), Some(busy::<W>), context)
+        };
+        debug_assert_eq!(code, ffi::SQLITE_OK, "sqlite3_busy_handler documents no failure");
+    }
+
+    /// Resets every statement that is in the middle of its rows, so that none pins a snapshot.
+    ///
+    /// Called when the connection comes back. Statements borrow the guard, so one that is still
+    /// running then was leaked (`mem::forget`).
+    ///
+    /// They are reset and not finalized, although that would give their memory back too: virtual
+    /// tables (FTS5, R-Tree) keep statements of their own on the connection, which look the same from
+    /// here, and would use them again. Closing the connection finalizes them.
+    pub(crate) fn reset_statements(&self) {
+        // SAFETY: the handle is open, and no other thread uses it: `self` is not `Sync`.
+        unsafe { close::reset_statements(self.raw()) }
+    }
+
+    /// Forgets which row was inserted last.
+    pub(crate) fn forget_last_insert(&self) {
+        // SAFETY: the handle is valid for the life of `self`; the call sets one number in it.
+        unsafe { ffi::sqlite3_set_last_insert_rowid(self.raw(), 0) }
+    }
+
+    /// The extended code of what failed last; `SQLITE_OK`, `ROW` or `DONE` after a success.
+    pub(crate) fn last_error(&self) -> c_int {
+        // SAFETY: the handle is valid for the life of `self`; the call reads a number in it.
+        unsafe { ffi::sqlite3_extended_errcode(self.raw()) }
+    }
+
+    /// From now on [`was_altered`](Self::was_altered) notices.
+    pub(crate) fn post_sentinel(&self) {
+        if !self.was_altered() {
+            return;
+        }
+        let mut statement = ptr::null_mut();
+        // SAFETY: the handle is open, the text ends with NUL, and the statement that comes back is
+        // finalized by `was_altered` or `drop`. On failure it is null.
+        unsafe {
+            let text = c"SELECT 1".as_ptr();
+            ffi::sqlite3_prepare_v2(self.raw(), text, -1, &raw mut statement, ptr::null_mut());
+        }
+        self.sentinel.set(statement);
+    }
+
+    /// Whether a function, a collation or the authorizer was replaced since the sentinel was posted:
+    /// SQLite then expires all statements. So do a PRAGMA that sets a switch and CREATE INDEX.
+    pub(crate) fn was_altered(&self) -> bool {
+        let sentinel = self.sentinel.get();
+        // SAFETY: a statement of this connection, prepared by `post_sentinel` and finalized only here
+        // and in `drop`, which both forget it.
+        if sentinel.is_null() || unsafe { ffi::sqlite3_expired(sentinel) } == 0 {
+            return sentinel.is_null();
+        }
+        self.sentinel.set(ptr::null_mut());
+        // SAFETY: as above; nobody else has the pointer.
+        unsafe { ffi::sqlite3_finalize(sentinel) };
+        true
+    }
+
+    pub(super) fn raw(&self) -> *mut ffi::sqlite3 {
+        // SAFETY: made by `new`, released by `drop`, and only ever shared in between.
+        unsafe { (*self.context).connection }
+    }
+}
+
+impl<W: Watch> Deref for Handle<W> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl<W: Watch> Drop for Handle<W> {
+    fn drop(&mut self) {
+        // SAFETY: the connection is still open here. Should it outlive this (SQLite refuses to close
+        // it), it holds no pointer to the context any more. The sentinel is this handle's own.
+        // The connection is taken once, by this body, and the field is not used again; the context
+        // came from `Box::into_raw` and nobody has the pointer any more.
+        unsafe {
+            ffi::sqlite3_busy_handler(self.raw(), None, ptr::null_mut());
+            ffi::sqlite3_progress_handler(self.raw(), 0, None, ptr::null_mut());
+            ffi::sqlite3_finalize(self.sentinel.get());
+            close::close(ManuallyDrop::take(&mut self.connection));
+            drop(Box::from_raw(self.context));
+        }
+    }
+}
+
+/// # Safety
+///
+/// `context` is the pointer that [`Handle::install`] gave.
+unsafe extern "C" fn busy<W: Watch>(context: *mut c_void, attempt: c_int) -> c_int {
+    // SAFETY: promised by the caller; SQLite passes back what was installed, and the connection is
+    // open: it is the one that asks.
+    let (context, interrupted) = unsafe {
+        let context = &*context.cast::<Context<W>>();
+        (context, ffi::sqlite3_is_interrupted(context.connection) != 0)
+    };
+    let attempt = u32::try_from(attempt).unwrap_or(0);
+    // Unwinding into C is not allowed: a panic gives up, and SQLite answers BUSY.
+    let again = catch_unwind(AssertUnwindSafe(|| context.watch.busy(attempt, interrupted)));
+    c_int::from(again.unwrap_or(false))
+}
+
+/// # Safety
+///
+/// `context` is the pointer that [`Handle::install`] gave.
+unsafe extern "C" fn progress<W: Watch>(context: *mut c_void) -> c_int {
+    // SAFETY: promised by the caller; SQLite passes back what was installed.
+    let context = unsafe { &*context.cast::<Context<W>>() };
+    let mut running = Running { connection: context.connection, at: ptr::null_mut() };
+    let go_on = catch_unwind(AssertUnwindSafe(|| context.watch.go_on(&mut running)));
+    c_int::from(!go_on.unwrap_or(false))
+}
+
+/// The statements of a connection that are running.
+struct Running {
+    connection: *mut ffi::sqlite3,
+    at: *mut ffi::sqlite3_stmt,
+}
+
+impl Iterator for Running {
+    type Item = Run;
+
+    fn next(&mut self) -> Option<Run> {
+        // SAFETY: made by `progress` only, for as long as it runs: the connection is open, this is
+        // the thread that uses it, and nothing is finalized meanwhile. What is called here reads.
+        unsafe {
+            loop {
+                self.at = ffi::sqlite3_next_stmt(self.connection, self.at);
+                if self.at.is_null() {
+                    return None;
+                }
+                if ffi::sqlite3_stmt_busy(self.at) != 0 {
+                    let count = ffi::sqlite3_stmt_status(self.at, ffi::SQLITE_STMTSTATUS_RUN, 0);
+                    return Some(Run { statement: self.at.addr(), count });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The one module that may hold `unsafe`: what `rusqlite` does not offer in safe form.
+//!
+//! * `handle`: handlers that know *whose* wait or statement they are asked about. `rusqlite` takes a
+//!   plain `fn(i32) -> bool`, which has no room for the connection it belongs to.
+//! * `probe`: what has been changed on a connection, as far as only C functions can tell.
+//! * `close`: closing a connection on which statements were forgotten.
+//!
+//! `.ci/run` runs the tests of check-in and of the busy handler under Valgrind.
+#![allow(unsafe_code)]
+
+mod close;
+mod handle;
+mod probe;
+
+pub(crate) use handle::{Handle, Run, Watch};
+pub(crate) use probe::{
+    HeapLimits, Hooks, Switches, has_preupdate_hooks, heap_limits, set_heap_limits, take_hooks,
+};

@@ -1,0 +1,158 @@
+//! A database found damaged while the pool runs stops the pool: nothing more is read from it or
+//! written to it, and everybody is told why.
+
+use std::fs::{self, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use tenure::rusqlite::{Connection, ErrorCode};
+use tenure::{CheckoutErrorKind, CommitError, Error, Pool};
+
+use crate::recorded::Recorded;
+
+/// A database with a table that is sound and one that is not, which nobody sees when it is opened.
+fn damaged() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("app.db");
+    let made = Connection::open(&file).unwrap();
+    made.execute_batch(
+        "PRAGMA journal_mode = wal;
+         CREATE TABLE sound (n INTEGER); INSERT INTO sound VALUES (1);
+         CREATE TABLE task (title TEXT);",
+    )
+    .unwrap();
+    let root: u32 = made
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'task'", [], |row| row.get(0))
+        .unwrap();
+    made.close().unwrap();
+    let mut bytes = OpenOptions::new().write(true).open(&file).unwrap();
+    bytes.seek(SeekFrom::Start(u64::from(root - 1) * 4096)).unwrap();
+    bytes.write_all(&[0x5a; 4096]).unwrap();
+    (directory, file)
+}
+
+fn pool(file: &Path) -> Recorded {
+    Recorded::opened(|| Pool::builder().database(file).readers(2).open().unwrap())
+}
+
+const DAMAGED: &str = "SELECT * FROM task";
+
+/// What everybody gets after it was found.
+fn assert_stopped(pool: &Recorded) {
+    for error in [pool.read().err(), pool.write().err(), pool.try_read().err()] {
+        let error = error.expect("the pool goes on");
+        assert_eq!(error.kind(), CheckoutErrorKind::Damaged);
+        let text = error.to_string();
+        assert!(text.contains("the database is damaged, the pool has stopped"), "{text}");
+        assert!(text.contains("database disk image is malformed"), "{text}");
+        assert!(text.contains("damage.rs"), "{text}");
+        assert!(text.contains("restore a backup"), "{text}");
+    }
+    assert_eq!(pool.value("tenure_damaged", &[]), 1.0);
+    assert!(pool.checkouts("read", "damaged") >= 2.0);
+}
+
+#[test]
+fn met_by_a_query() {
+    let (_directory, file) = damaged();
+    let before = fs::read(&file).unwrap();
+    let pool = pool(&file);
+    assert_eq!(pool.value("tenure_damaged", &[]), 0.0);
+    let error = pool.read().unwrap().query_row(DAMAGED, [], |_| Ok(())).unwrap_err();
+    assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt));
+    assert_stopped(&pool);
+    drop(pool);
+    assert_eq!(before, fs::read(&file).unwrap(), "the file is left as it was");
+}
+
+#[test]
+fn met_by_a_prepared_statement() {
+    let (_directory, file) = damaged();
+    let pool = pool(&file);
+    let reader = pool.read().unwrap();
+    reader.prepare(DAMAGED).unwrap().exists([]).unwrap_err();
+    drop(reader);
+    assert_stopped(&pool);
+}
+
+#[test]
+fn met_through_the_connection_itself() {
+    let (_directory, file) = damaged();
+    let pool = pool(&file);
+    pool.read().unwrap().rusqlite().query_row(DAMAGED, [], |_| Ok(())).unwrap_err();
+    assert_stopped(&pool);
+}
+
+#[test]
+fn met_inside_a_transaction_which_then_cannot_commit() {
+    let (_directory, file) = damaged();
+    let pool = pool(&file);
+    let result = pool.transaction(|tx| {
+        tx.execute("INSERT INTO sound VALUES (2)", [])?;
+        let mut statement = tx.prepare("INSERT INTO task VALUES ('a')")?;
+        statement.execute([]).unwrap_err();
+        Ok(())
+    });
+    let Err(Error::Commit(error)) = result else { panic!("{result:?}") };
+    assert!(matches!(error, CommitError::Damaged), "{error}");
+    assert!(error.is_undone());
+    assert_stopped(&pool);
+    drop(pool);
+    let rows = "SELECT count(*) FROM sound";
+    let outside = Connection::open(&file).unwrap();
+    assert_eq!(outside.query_row(rows, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+}
+
+#[test]
+fn a_transaction_of_somebody_else_cannot_commit_either() {
+    let (_directory, file) = damaged();
+    let pool = pool(&file);
+    let mut writer = pool.write().unwrap();
+    let tx = writer.transaction().unwrap();
+    tx.execute("INSERT INTO sound VALUES (2)", []).unwrap();
+    pool.read().unwrap().query_row(DAMAGED, [], |_| Ok(())).unwrap_err();
+    let error = tx.commit().unwrap_err();
+    assert!(matches!(error, CommitError::Damaged), "{error}");
+}
+
+#[test]
+fn a_file_that_is_no_database_and_was_to_be_attached_is_no_damage() {
+    let (directory, file) = damaged();
+    let text = directory.path().join("notes.txt");
+    fs::write(&text, "these are notes and not a database, whatever the statement says".repeat(50))
+        .unwrap();
+    let pool = pool(&file);
+    let attach = format!("ATTACH '{}' AS notes", text.display());
+    let writer = pool.write().unwrap();
+    let error = writer
+        .execute(&attach, [])
+        .and_then(|_| writer.query_row("SELECT count(*) FROM notes.sqlite_schema", [], |_| Ok(())));
+    assert_eq!(error.unwrap_err().sqlite_error_code(), Some(ErrorCode::NotADatabase));
+    drop(writer);
+    assert!(pool.write().is_ok());
+}
+
+#[test]
+fn an_index_of_fts5_that_does_not_fit_its_content_is_no_damage() {
+    let pool = Recorded::new();
+    let writer = pool.write().unwrap();
+    writer
+        .execute_batch(
+            "CREATE VIRTUAL TABLE text USING fts5 (body);
+             INSERT INTO text VALUES ('a text'), ('another text');
+             DROP TABLE IF EXISTS none;",
+        )
+        .unwrap();
+    // Behind its back: shadow tables can be changed when the database is not defensive.
+    writer
+        .rusqlite()
+        .set_db_config(tenure::rusqlite::config::DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)
+        .unwrap();
+    writer.execute("DELETE FROM text_data", []).unwrap();
+    let check = "INSERT INTO text(text) VALUES ('integrity-check')";
+    let error = writer.execute(check, []).unwrap_err();
+    assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt));
+    drop(writer);
+    assert!(pool.write().is_ok());
+}

@@ -1,0 +1,148 @@
+//! An interrupt reaches what runs in one checkout, waits for locks included, and nobody else's work.
+
+use std::sync::mpsc::{TryRecvError, channel};
+use std::thread;
+use std::time::Duration;
+
+use tenure::rusqlite::{Connection, ErrorCode};
+use tenure::{BeginError, InterruptHandle, Pool};
+
+use crate::recorded::Recorded;
+
+const ENDLESS: &str =
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+
+/// An hour: what ends earlier was not ended by a lock's time-out.
+const NEVER: Duration = Duration::from_secs(3600);
+
+fn pool(statement_timeout: Duration) -> Recorded {
+    let pool = Recorded::with(
+        Pool::builder()
+            .readers(1)
+            .busy_timeout(NEVER)
+            .checkout_timeout(NEVER)
+            .statement_timeout(statement_timeout),
+    );
+    pool.write().unwrap().execute("CREATE TABLE task (n INTEGER)", []).unwrap();
+    pool
+}
+
+/// Interrupts again and again while `work` runs: one that comes before a statement runs has no effect.
+fn interrupted<R>(handle: InterruptHandle, work: impl FnOnce() -> R) -> R {
+    let (done, is_done) = channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            while is_done.try_recv() == Err(TryRecvError::Empty) {
+                handle.interrupt();
+                thread::yield_now();
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+/// A connection that the pool knows nothing of, holding the write lock.
+fn outsider(pool: &Pool) -> Connection {
+    let outside = Connection::open(pool.read().unwrap().rusqlite().path().unwrap()).unwrap();
+    outside.execute_batch("BEGIN IMMEDIATE").unwrap();
+    outside
+}
+
+#[test]
+fn a_running_statement_is_stopped() {
+    let pool = pool(Duration::ZERO);
+    let reader = pool.read().unwrap();
+    let count = || reader.query_one(ENDLESS, [], |row| row.get::<_, i64>(0));
+    let error = interrupted(reader.interrupt_handle(), count).unwrap_err();
+    assert_eq!(error.sqlite_error_code(), Some(ErrorCode::OperationInterrupted));
+}
+
+#[test]
+fn a_wait_for_a_lock_is_stopped() {
+    let pool = pool(Duration::ZERO);
+    let _outside = outsider(&pool);
+    let mut writer = pool.write().unwrap();
+    let error = interrupted(writer.interrupt_handle(), || writer.transaction().map(drop));
+    let error = error.unwrap_err();
+    assert!(matches!(error, BeginError::Interrupted { .. }), "{error}");
+    assert!(error.to_string().starts_with("cannot begin: interrupted after"), "{error}");
+    let insert = || writer.execute("INSERT INTO task VALUES (1)", []);
+    let error = interrupted(writer.interrupt_handle(), insert).unwrap_err();
+    assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
+    for op in ["begin", "write"] {
+        assert_eq!(pool.value("tenure_busy_timeouts_total", &[("op", op)]), 0.0);
+        assert_eq!(pool.value("tenure_busy_refusals_total", &[("op", op)]), 0.0);
+    }
+}
+
+#[test]
+fn the_next_holder_is_not_reached() {
+    let pool = pool(Duration::ZERO);
+    let handle = pool.read().unwrap().interrupt_handle();
+    assert!(!handle.interrupt());
+    let next = pool.read().unwrap();
+    let long = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000)
+                SELECT count(*) FROM n";
+    let count = || next.query_one(long, [], |row| row.get::<_, i64>(0));
+    assert_eq!(interrupted(handle, count).unwrap(), 300_000);
+}
+
+#[test]
+fn a_handle_stays_good_while_the_connection_is_detached() {
+    let pool = pool(Duration::ZERO);
+    let reader = pool.read().unwrap();
+    let handle = reader.interrupt_handle();
+    let detached = reader.detach();
+    assert!(handle.interrupt());
+    drop(detached);
+    assert!(!handle.interrupt());
+}
+
+#[test]
+fn a_statement_is_stopped_when_its_time_is_up() {
+    let pool = pool(Duration::from_millis(20));
+    let reader = pool.read().unwrap();
+    let error = reader.query_one(ENDLESS, [], |row| row.get::<_, i64>(0)).unwrap_err();
+    assert_eq!(error.sqlite_error_code(), Some(ErrorCode::OperationInterrupted));
+    assert_eq!(pool.value("tenure_statement_timeouts_total", &[("role", "read")]), 1.0);
+    // A cached statement that is run again has its own time.
+    let mut statement = reader.prepare_cached("SELECT count(*) FROM task").unwrap();
+    for _ in 0..200 {
+        thread::sleep(Duration::from_micros(200));
+        statement.query_one([], |row| row.get::<_, i64>(0)).unwrap();
+    }
+    drop(statement);
+
+    let writer = pool.write().unwrap();
+    let error = writer.execute(&format!("INSERT INTO task {ENDLESS}"), []).unwrap_err();
+    assert_eq!(error.sqlite_error_code(), Some(ErrorCode::OperationInterrupted));
+    assert_eq!(pool.value("tenure_statement_timeouts_total", &[("role", "write")]), 1.0);
+    // What it had done is undone, and the writer is usable.
+    writer.execute("INSERT INTO task VALUES (1)", []).unwrap();
+}
+
+#[test]
+fn a_transaction_can_be_rolled_back_after_its_statement_was_stopped() {
+    let pool = pool(Duration::from_millis(20));
+    let result = pool.transaction(|tx| {
+        tx.execute("INSERT INTO task VALUES (1)", [])?;
+        Ok(tx.query_one(ENDLESS, [], |row| row.get::<_, i64>(0))?)
+    });
+    assert!(result.is_err());
+    let count = "SELECT count(*) FROM task";
+    let count: i64 = pool.read().unwrap().query_one(count, [], |row| row.get(0)).unwrap();
+    assert_eq!(count, 0);
+    assert_eq!(pool.transactions("immediate", "rollback"), 1.0);
+}
+
+#[test]
+fn a_wait_for_a_lock_ends_when_the_statements_time_is_up() {
+    let pool = pool(Duration::from_millis(20));
+    let _outside = outsider(&pool);
+    let error = pool.write().unwrap().execute("INSERT INTO task VALUES (1)", []).unwrap_err();
+    assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
+    assert_eq!(pool.value("tenure_statement_timeouts_total", &[("role", "write")]), 1.0);
+    assert_eq!(pool.value("tenure_busy_timeouts_total", &[("op", "write")]), 0.0);
+}
