@@ -147,6 +147,7 @@ mod config;
 mod error;
 mod ffi;
 mod file;
+mod fork;
 mod housekeeping;
 mod log;
 pub mod metrics;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::fork::FORKED;
+
 /// Why a transaction or snapshot could not be begun.
 ///
 /// ```
@@ -39,6 +41,9 @@ pub enum BeginError {
         /// SQLite's code.
         source: rusqlite::Error,
     },
+    /// This process is a child of the one that opened the pool.
+    #[error("cannot begin: {FORKED}")]
+    Forked,
     /// A raw `BEGIN` was run on this guard before.
     #[error(
         "cannot begin: a transaction is open on this connection already, begun by SQL text; end it, \
@@ -99,6 +104,10 @@ pub enum CommitError {
         /// SQLite's reason.
         source: rusqlite::Error,
     },
+    /// This process is a child of the one that opened the pool. The transaction is the parent's, to
+    /// commit or not.
+    #[error("not committed: {FORKED}")]
+    Forked,
     /// SQLite has found the database damaged. The work was rolled back, and the pool has stopped.
     #[error(
         "not committed, the work was rolled back: the database is damaged; stop the program, keep a \
@@ -132,7 +141,7 @@ impl CommitError {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn is_undone(&self) -> bool {
-        !matches!(self, Self::Unknown { .. } | Self::NotOpen)
+        !matches!(self, Self::Unknown { .. } | Self::NotOpen | Self::Forked)
     }
 }
 

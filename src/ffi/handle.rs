@@ -21,6 +21,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, ffi};
 
 use super::close;
+use crate::fork::Birthplace;
 
 /// One run of a statement: the same statement run again is another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,7 @@ pub(crate) struct Handle<W: Watch> {
     context: *mut Context<W>,
     /// A statement that goes stale when functions, collations or the authorizer are replaced.
     sentinel: Cell<*mut ffi::sqlite3_stmt>,
+    birthplace: Birthplace,
 }
 
 // SAFETY: `context` and `sentinel` belong to the connection, which may be sent; `W` is `Send + Sync`.
@@ -72,7 +74,8 @@ impl<W: Watch> Handle<W> {
         let pointer = unsafe { connection.handle() };
         let context = Box::into_raw(Box::new(Context { watch, connection: pointer }));
         let connection = ManuallyDrop::new(connection);
-        let handle = Self { connection, context, sentinel: Cell::new(ptr::null_mut()) };
+        let sentinel = Cell::new(ptr::null_mut());
+        let handle = Self { connection, context, sentinel, birthplace: Birthplace::here() };
         handle.install();
         handle
     }
@@ -80,6 +83,11 @@ impl<W: Watch> Handle<W> {
     pub(crate) fn watch(&self) -> &W {
         // SAFETY: made by `new`, released by `drop`, and only ever shared in between.
         unsafe { &(*self.context).watch }
+    }
+
+    /// Whether this process is a child of the one that opened the connection.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.birthplace.is_elsewhere()
     }
 
     /// Puts both handlers (back) in place.
@@ -170,6 +178,10 @@ impl<W: Watch> Deref for Handle<W> {
 
 impl<W: Watch> Drop for Handle<W> {
     fn drop(&mut self) {
+        if self.birthplace.is_elsewhere() {
+            // The parent's: everything is left as it is.
+            return;
+        }
         // SAFETY: the connection is still open here. Should it outlive this (SQLite refuses to close
         // it), it holds no pointer to the context any more. The sentinel is this handle's own.
         // The connection is taken once, by this body, and the field is not used again; the context

@@ -4,14 +4,17 @@
 //!   plain `fn(i32) -> bool`, which has no room for the connection it belongs to.
 //! * `probe`: what has been changed on a connection, as far as only C functions can tell.
 //! * `close`: closing a connection on which statements were forgotten.
+//! * `fork`: noticing that this process is a child.
 //!
 //! `.ci/run` runs the tests of check-in and of the busy handler under Valgrind.
 #![allow(unsafe_code)]
 
 mod close;
+mod fork;
 mod handle;
 mod probe;
 
+pub(crate) use fork::{count_forks, forks};
 pub(crate) use handle::{Handle, Run, Watch};
 pub(crate) use probe::{
     HeapLimits, Hooks, Switches, has_preupdate_hooks, heap_limits, set_heap_limits, take_hooks,

@@ -21,6 +21,7 @@ use super::manager::{Recipe, Role};
 use super::sql_text;
 use super::suspicion::Suspicion;
 use crate::ffi::{Handle, HeapLimits};
+use crate::fork::FORKED;
 use crate::log::{Log, Place};
 use crate::metrics::{Operation, PoolMetrics};
 
@@ -120,6 +121,11 @@ impl ReadSession {
         &self.recipe.log
     }
 
+    /// Whether this process is a child of the one that opened the pool.
+    pub(super) fn is_forked(&self) -> bool {
+        self.connection.is_forked()
+    }
+
     pub(super) fn place(&self) -> Option<Place> {
         self.place.get()
     }
@@ -146,13 +152,15 @@ impl ReadSession {
     /// themselves; the functions that look a table up without a statement would go by what this
     /// connection saw last.
     fn refresh_schema(&self) -> rusqlite::Result<()> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT 1 FROM sqlite_schema LIMIT 1")?;
-        statement.raw_query().next().map(drop)
+        self.watched(|connection| {
+            let mut statement = connection.prepare_cached("SELECT 1 FROM sqlite_schema LIMIT 1")?;
+            statement.raw_query().next().map(drop)
+        })
     }
 
     /// Ends whatever transaction is open; none is fine too.
     pub(super) fn roll_back(&self) -> rusqlite::Result<()> {
+        self.check_process()?;
         // ROLLBACK would overwrite what failed before it.
         self.notice_last_error();
         self.in_transaction.set(false);
@@ -556,6 +564,10 @@ impl ReadSession {
     /// Do not begin a transaction here; `unchecked_transaction` in particular is not tied to the
     /// transactions of this crate.
     ///
+    /// # Panics
+    ///
+    /// In a child that was forked from the process that opened the pool.
+    ///
     /// ```
     /// fn tables(connection: &rusqlite::Connection) -> rusqlite::Result<i64> {
     ///     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
@@ -565,6 +577,7 @@ impl ReadSession {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn rusqlite(&self) -> &Connection {
+        assert!(!self.is_forked(), "{FORKED}");
         self.suspect(Suspicion::Raw);
         &self.connection
     }

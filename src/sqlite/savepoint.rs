@@ -179,7 +179,7 @@ impl Deref for Savepoint<'_> {
 
 impl Drop for Savepoint<'_> {
     fn drop(&mut self) {
-        if self.ended {
+        if self.ended || self.session.is_forked() {
             return;
         }
         if let Err(error) = self.roll_back() {

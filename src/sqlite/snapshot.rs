@@ -67,6 +67,9 @@ impl Deref for Snapshot<'_> {
 
 impl Drop for Snapshot<'_> {
     fn drop(&mut self) {
+        if self.session.is_forked() {
+            return;
+        }
         let panicking = thread::panicking();
         let outcome =
             if panicking { TransactionOutcome::Panic } else { TransactionOutcome::Commit };

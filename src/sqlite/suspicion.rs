@@ -13,6 +13,7 @@ use super::read_session::ReadSession;
 use super::sql_text::{self, Effect};
 use crate::config::AfterRaw;
 use crate::ffi::{heap_limits, set_heap_limits};
+use crate::fork::FORKED;
 use crate::metrics::Repair;
 
 /// How closely check-in has to look.
@@ -33,6 +34,7 @@ impl ReadSession {
         sql: &str,
         work: impl FnOnce(&'s Connection) -> Result<T, E>,
     ) -> Result<T, E> {
+        self.check_process()?;
         self.admit(sql_text::effect(sql))?;
         self.watched(work)
     }
@@ -58,6 +60,7 @@ impl ReadSession {
 
     /// Runs several statements.
     pub(super) fn batch(&self, sql: &str) -> rusqlite::Result<()> {
+        self.check_process()?;
         let effect = sql_text::batch_effect(sql);
         if effect.process {
             self.admit(Effect::Process)?;
@@ -80,11 +83,21 @@ impl ReadSession {
         })
     }
 
+    /// Fails in a child of the process that opened the connection.
+    pub(super) fn check_process(&self) -> rusqlite::Result<()> {
+        if self.is_forked() {
+            let code = ffi::Error::new(ffi::SQLITE_MISUSE);
+            return Err(rusqlite::Error::SqliteFailure(code, Some(FORKED.to_owned())));
+        }
+        Ok(())
+    }
+
     /// Looks at what went wrong, if anything did.
-    pub(super) fn watched<'s, T, E>(
+    pub(super) fn watched<'s, T, E: From<rusqlite::Error>>(
         &'s self,
         work: impl FnOnce(&'s Connection) -> Result<T, E>,
     ) -> Result<T, E> {
+        self.check_process()?;
         self.notice_busy_timeout();
         let result = work(&self.connection);
         if result.is_err() {

@@ -233,6 +233,9 @@ impl<'g> Transaction<'g> {
     }
 
     fn commit_in_place(&mut self) -> Result<Vec<Hook>, CommitError> {
+        if self.session.is_forked() {
+            return Err(CommitError::Forked);
+        }
         let limit = self.session.busy().timeout();
         let began = Instant::now();
         loop {
@@ -287,6 +290,9 @@ pub(super) fn begin(
     kind: TransactionKind,
     sql: &'static str,
 ) -> Result<(), BeginError> {
+    if session.is_forked() {
+        return Err(BeginError::Forked);
+    }
     if !session.is_autocommit() {
         session.metrics().transaction(kind, TransactionOutcome::Error, None);
         return Err(BeginError::AlreadyOpen);
@@ -348,7 +354,7 @@ impl Deref for Transaction<'_> {
 
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
-        if self.ended {
+        if self.ended || self.session.is_forked() {
             return;
         }
         let outcome = if thread::panicking() {
