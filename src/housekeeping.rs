@@ -1,7 +1,7 @@
 //! The pool's one thread of its own: what must not be done on a caller's time.
 //!
-//! It opens connections in place of those that a check-in had to close, and closes what has been idle
-//! too long. It holds the pool weakly, so that a pool ends with its last user, and it stops when the
+//! It opens connections in place of those that a check-in had to close, closes what has been idle or
+//! open too long, and publishes what was counted. It holds the pool weakly, so that a pool ends with its last user, and it stops when the
 //! pool's end of the `stop` channel is gone.
 
 use std::convert::Infallible;
@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select, tick};
 use crate::checkout::WeakPool;
 use crate::sqlite::Manager;
 
-/// How often idle connections are looked at.
+/// How often connections are looked at and counts published.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Ends the thread when it is dropped.
@@ -54,7 +54,10 @@ fn keep_house(roles: &[WeakPool<Manager>], refill: &Receiver<()>, stopped: &Rece
                 Ok(()) => each_role(|role| role.refill()),
                 Err(_) => return,
             },
-            recv(ticks) -> _ => each_role(|role| role.close_idle()),
+            recv(ticks) -> _ => each_role(|role| {
+                role.close_old();
+                role.publish_metrics();
+            }),
         }
     }
 }

@@ -35,10 +35,12 @@ pub(super) fn config(text: &str) -> Result<PoolConfig, ConfigError> {
     }
     read!(access, create, max_waiters, journal_mode, synchronous, foreign_keys, trusted_schema);
     read!(defensive, cell_size_check, cache_size_kib, mmap_size_mib, statement_cache);
-    read!(database, name, readers);
+    read!(database, name, readers, hold_sampling, metrics);
     reader.read_time("checkout_timeout", &mut config.checkout_timeout);
     reader.read_time("busy_timeout", &mut config.busy_timeout);
     reader.read_time("idle_limit", &mut config.idle_limit);
+    reader.read_time("max_lifetime", &mut config.max_lifetime);
+    reader.read_time("overtaking", &mut config.overtaking);
 
     for fault in ranges::faults(&config) {
         let span = fault.key().and_then(|key| reader.spans.get(key));
