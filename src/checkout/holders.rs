@@ -6,7 +6,6 @@
 //! twice, and looks again if it was written meanwhile. The thread's name is kept as the standard
 //! library's handle, and replaced only when the connection goes to another thread than last time.
 
-use std::cell::Cell;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering as StdOrdering, fence};
 use std::thread::{self, Thread};
@@ -15,6 +14,7 @@ use crossbeam_utils::atomic::AtomicCell;
 use parking_lot::Mutex;
 
 use super::sync::{AtomicU8, Ordering};
+use super::threads;
 
 /// Where in the source something happened.
 pub(crate) type Place = &'static Location<'static>;
@@ -28,20 +28,6 @@ const DETACHED: u8 = 3;
 /// How often a reader looks again before it takes what it sees.
 const LOOKS: usize = 8;
 
-/// A number for the calling thread that no other thread of this process ever has. Never 0.
-pub(super) fn thread_number() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    thread_local! {
-        static NUMBER: Cell<u64> = const { Cell::new(0) };
-    }
-    NUMBER.with(|number| {
-        if number.get() == 0 {
-            number.set(NEXT.fetch_add(1, StdOrdering::Relaxed));
-        }
-        number.get()
-    })
-}
-
 /// Somebody who wants a connection, or has one.
 #[derive(Clone)]
 pub(super) struct Asker {
@@ -53,7 +39,7 @@ pub(super) struct Asker {
 impl Asker {
     /// The calling thread.
     pub(super) fn current(place: Place) -> Self {
-        Self { number: thread_number(), thread: thread::current(), place }
+        Self { number: threads::number(), thread: thread::current(), place }
     }
 
     /// The thread's name, or its number for one that has none.
@@ -102,7 +88,7 @@ impl Note {
 
     /// The calling thread holds the connection.
     pub(super) fn hold(&self, place: Place, since: u64) {
-        let number = thread_number();
+        let number = threads::number();
         self.write(HELD, number, place, since, thread::current);
     }
 

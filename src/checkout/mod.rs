@@ -12,7 +12,7 @@
 //! * `queue` holds the waiters, in order of arrival;
 //! * `dispatch` decides who gets which connection, and keeps to the limit;
 //! * `holders` knows who has what, since when, taken where;
-//! * `counts` counts, and `clock` tells the time, without being in anybody's way;
+//! * `counts` counts, `clock` tells the time and `threads` who asks, without being in anybody's way;
 //! * `shared` opens, inspects and closes; `old` closes for age; `picture` shows it all;
 //! * `guard` is the proof of ownership that a holder has in hand.
 
@@ -29,6 +29,7 @@ mod shared;
 mod slots;
 mod source;
 mod sync;
+mod threads;
 
 pub(crate) use guard::{Detached, Guard, Pinned};
 pub(crate) use pool::{Pool, Settings, Wait, WeakPool};

@@ -34,7 +34,7 @@ pub(super) struct Waiter<T> {
     pub(super) asker: Asker,
     pub(super) since: u64,
     /// Rises with every arrival.
-    number: u64,
+    pub(super) number: u64,
     /// Locked by the waiting thread only while it goes to sleep or wakes.
     message: Mutex<Option<Message<T>>>,
     told: Condvar,
@@ -48,14 +48,16 @@ impl<T> Waiter<T> {
             if message.is_some() {
                 return message.take();
             }
-            match deadline {
-                None => self.told.wait(&mut message),
+            message = match deadline {
+                None => self.told.wait(message),
                 Some(deadline) => {
-                    if self.told.wait_until(&mut message, deadline).timed_out() {
+                    let (mut message, passed) = self.told.wait_until(message, deadline);
+                    if passed {
                         return message.take();
                     }
+                    message
                 }
-            }
+            };
         }
     }
 

@@ -8,20 +8,13 @@
 //! That each way is an exchange, and not a load that may be followed by one, carries the proof that
 //! no wake-up is lost; see [`Dispatch`](super::dispatch::Dispatch).
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize as StdAtomicUsize, Ordering as StdOrdering};
 
 use crossbeam_utils::CachePadded;
 
-use super::holders::{Note, thread_number};
+use super::holders::Note;
 use super::sync::AtomicCell;
-
-/// For how many pools a thread remembers its slot. More pools share these.
-const REMEMBERED: usize = 8;
-
-thread_local! {
-    static LAST: [Cell<usize>; REMEMBERED] = const { [const { Cell::new(usize::MAX) }; REMEMBERED] };
-}
+use super::threads;
 
 struct Slot<T> {
     idle: AtomicCell<Option<T>>,
@@ -32,7 +25,7 @@ struct Slot<T> {
 pub(super) struct Slots<T> {
     /// Each on its own cache line, or threads would wait for each other's.
     slots: Box<[CachePadded<Slot<T>>]>,
-    /// Which of a thread's remembered slots is of this pool.
+    /// Under which threads remember their slot of this pool.
     number: usize,
 }
 
@@ -42,7 +35,7 @@ impl<T> Slots<T> {
         let slot = |_| CachePadded::new(Slot { idle: AtomicCell::new(None), note: Note::new() });
         Self {
             slots: (0..count).map(slot).collect(),
-            number: NEXT.fetch_add(1, StdOrdering::Relaxed) % REMEMBERED,
+            number: NEXT.fetch_add(1, StdOrdering::Relaxed) % threads::POOLS,
         }
     }
 
@@ -80,21 +73,18 @@ impl<T> Slots<T> {
         if count == 1 {
             return self.take_if_it_looks_idle(0);
         }
-        LAST.with(|last| {
-            let last = &last[self.number];
-            let mut favourite = last.get();
-            if favourite >= count {
-                // Spread the threads from the start.
-                favourite = thread_number() as usize % count;
-                last.set(favourite);
-            }
-            self.take_if_it_looks_idle(favourite).or_else(|| {
-                let others = (favourite + 1..count).chain(0..favourite);
-                others.into_iter().find_map(|slot| {
-                    let connection = self.take_if_it_looks_idle(slot)?;
-                    last.set(slot);
-                    Some(connection)
-                })
+        let mut favourite = threads::last_slot(self.number);
+        if favourite >= count {
+            // Spread the threads from the start.
+            favourite = threads::number() as usize % count;
+            threads::set_last_slot(self.number, favourite);
+        }
+        self.take_if_it_looks_idle(favourite).or_else(|| {
+            let mut others = (favourite + 1..count).chain(0..favourite);
+            others.find_map(|slot| {
+                let connection = self.take_if_it_looks_idle(slot)?;
+                threads::set_last_slot(self.number, slot);
+                Some(connection)
             })
         })
     }
