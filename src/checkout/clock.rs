@@ -39,6 +39,7 @@ pub(super) fn at(instant: Instant) -> u64 {
 }
 
 /// As [`now`], but up to a [`TICK`] or so late; about the cost of reading a variable.
+#[inline]
 pub(super) fn coarse() -> u64 {
     match COARSE.load(Ordering::Relaxed) {
         0 => restart(),

@@ -75,6 +75,7 @@ impl AllCounts {
     }
 
     /// A checkout did not have to wait. The caller owns the slot's connection.
+    #[inline]
     pub(super) fn immediate(&self, slot: usize) {
         add_one(&self.slots[slot].immediate);
     }
@@ -117,6 +118,7 @@ impl AllCounts {
 }
 
 /// Only one thread at a time adds, so no atomic addition is needed.
+#[inline]
 fn add_one(count: &AtomicU64) {
     count.store(count.load(Ordering::Relaxed) + 1, Ordering::Release);
 }

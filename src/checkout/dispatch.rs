@@ -90,6 +90,7 @@ impl<T> Dispatch<T> {
     }
 
     /// An idle connection, if there is one and nobody waits.
+    #[inline]
     pub(super) fn take(&self) -> Option<T> {
         if self.gate.load(Ordering::Acquire) != OPEN {
             return None;
@@ -100,6 +101,7 @@ impl<T> Dispatch<T> {
     /// The connection of this slot comes back, or is new. `Some` = the pool is closed; it is the
     /// caller's to close.
     #[must_use]
+    #[inline]
     pub(super) fn give(&self, slot: usize, mut connection: T) -> Option<T> {
         if self.gate.load(Ordering::Acquire) == OPEN {
             self.slots.put(slot, connection);
@@ -184,7 +186,7 @@ impl<T> Dispatch<T> {
 
     /// Fetches the spare that the waiter was invited to. If there is none any more it stays in the
     /// queue, or leaves it for good.
-    fn look(&self, waiter: &Waiter<T>, leave: bool) -> Option<Turn<T>> {
+    pub(super) fn look(&self, waiter: &Waiter<T>, leave: bool) -> Option<Turn<T>> {
         let mut told = Told::nobody();
         let mut state = self.state.lock();
         let Some(at) = state.queue.before(waiter) else {
@@ -310,6 +312,7 @@ impl<T> Dispatch<T> {
         Some(connection)
     }
 
+    #[inline]
     pub(super) fn note(&self, slot: usize) -> &Note {
         self.slots.note(slot)
     }

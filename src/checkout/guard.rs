@@ -30,6 +30,7 @@ enum Owner<'p, M: Manage> {
 }
 
 impl<M: Manage> Owner<'_, M> {
+    #[inline]
     fn shared(&self) -> &Arc<Shared<M>> {
         match self {
             Self::Borrowed(shared) => shared,
@@ -47,6 +48,7 @@ pub(crate) struct Guard<'p, M: Manage> {
 }
 
 impl<'p, M: Manage> Guard<'p, M> {
+    #[inline]
     pub(super) fn borrowed(shared: &'p Arc<Shared<M>>, lent: Box<Lent<M>>) -> Self {
         Self { owner: Owner::Borrowed(shared), lent: Some(lent), _pinned: PhantomData }
     }
@@ -56,6 +58,7 @@ impl<'p, M: Manage> Guard<'p, M> {
     }
 
     /// Only a shared reference: with `&mut`, two guards could exchange their connections.
+    #[inline]
     pub(crate) fn connection(&self) -> &M::Connection {
         let lent = self.lent.as_ref().expect("a guard has its connection until it is dropped");
         &lent.connection.connection

@@ -87,6 +87,7 @@ impl Note {
     }
 
     /// The calling thread holds the connection.
+    #[inline]
     pub(super) fn hold(&self, place: Place, since: u64) {
         let number = threads::number();
         self.write(HELD, number, place, since, thread::current);
@@ -98,6 +99,7 @@ impl Note {
     }
 
     /// Nobody does; it can be lent.
+    #[inline]
     pub(super) fn idle(&self) {
         self.phase.store(IDLE, Ordering::Relaxed);
     }
@@ -127,6 +129,7 @@ impl Note {
     }
 
     /// A hint only: by the time the caller acts on it, it may be otherwise.
+    #[inline]
     pub(super) fn looks_idle(&self) -> bool {
         self.phase.load(Ordering::Relaxed) == IDLE
     }
@@ -165,6 +168,12 @@ impl Note {
         None
     }
 
+    #[cold]
+    fn set_handle(&self, handle: Thread) {
+        *self.handle.lock() = Some(handle);
+    }
+
+    #[inline]
     fn write(
         &self,
         phase: u8,
@@ -178,7 +187,7 @@ impl Note {
         fence(StdOrdering::Release);
         if self.thread.load(StdOrdering::Relaxed) != number {
             self.thread.store(number, StdOrdering::Relaxed);
-            *self.handle.lock() = Some(handle());
+            self.set_handle(handle());
         }
         self.place.store(Some(place));
         self.since.store(since, StdOrdering::Relaxed);

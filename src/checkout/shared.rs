@@ -170,12 +170,14 @@ impl<M: Manage> Shared<M> {
         Ok((lent, CheckoutOutcome::Waited))
     }
 
+    #[inline]
     fn begin_hold(&self, lent: &mut Lent<M>, place: Place) {
         let since = self.time_hold(lent).unwrap_or_else(clock::coarse);
         self.dispatch.note(lent.slot).hold(place, since);
     }
 
     /// Reads the clock if this hold is one of those to be timed.
+    #[inline]
     fn time_hold(&self, lent: &mut Lent<M>) -> Option<u64> {
         lent.until_timed -= 1;
         if lent.until_timed == 0 {
@@ -276,6 +278,7 @@ impl<M: Manage> Shared<M> {
         }
     }
 
+    #[inline]
     fn has_expired(&self, slot: usize) -> bool {
         self.settings.max_lifetime.is_some_and(|limit| {
             let opened = self.dispatch.note(slot).opened_at();

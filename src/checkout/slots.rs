@@ -43,6 +43,7 @@ impl<T> Slots<T> {
         self.slots.len()
     }
 
+    #[inline]
     pub(super) fn note(&self, slot: usize) -> &Note {
         &self.slots[slot].note
     }
@@ -52,6 +53,7 @@ impl<T> Slots<T> {
     }
 
     /// Puts an idle connection into its slot.
+    #[inline]
     pub(super) fn put(&self, slot: usize, connection: T) {
         let slot = &self.slots[slot];
         // Before the exchange, which ends the ownership that allows it.
@@ -68,6 +70,7 @@ impl<T> Slots<T> {
     /// Takes an idle connection, the calling thread's last one if possible.
     ///
     /// It may overlook one that is put back at the same time.
+    #[inline]
     pub(super) fn take_likely(&self) -> Option<T> {
         let count = self.slots.len();
         if count == 1 {
@@ -95,6 +98,7 @@ impl<T> Slots<T> {
     }
 
     /// An exchange would take the cache line away from the slot's user; a look does not.
+    #[inline]
     fn take_if_it_looks_idle(&self, slot: usize) -> Option<T> {
         let slot = &self.slots[slot];
         if slot.note.looks_idle() { slot.idle.swap(None) } else { None }

@@ -14,6 +14,7 @@ thread_local! {
 /// A number for the calling thread that no other thread of this process ever has. Never 0.
 ///
 /// The standard library's id would cost a reference count for each look.
+#[inline]
 pub(super) fn number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NUMBER.with(|number| {
@@ -25,10 +26,12 @@ pub(super) fn number() -> u64 {
 }
 
 /// The slot that the calling thread had last of this pool; far too great if it had none.
+#[inline]
 pub(super) fn last_slot(pool: usize) -> usize {
     LAST_SLOTS.with(|slots| slots[pool].get())
 }
 
+#[inline]
 pub(super) fn set_last_slot(pool: usize, slot: usize) {
     LAST_SLOTS.with(|slots| slots[pool].set(slot));
 }
