@@ -146,7 +146,9 @@ impl<T> Dispatch<T> {
                 return Answer::Connection(connection);
             }
         } else if asker.is_some()
-            && state.queue.first_for(now) < self.overtaking
+            // A newcomer may overtake, or there is one for everybody who waits as well.
+            && (state.queue.first_for(now) < self.overtaking
+                || state.queue.len() < state.spare.len())
             && let Some((_, connection)) = state.spare.pop()
         {
             return Answer::Connection(connection);

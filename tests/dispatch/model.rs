@@ -56,7 +56,9 @@ impl Model {
         let young = now - self.first_since < self.overtaking;
         if self.closed {
             Outcome::Closed
-        } else if self.free > 0 && (self.queued() == 0 || (may_wait && young)) {
+        } else if self.free > 0
+            && (self.queued() == 0 || (may_wait && (young || self.queued() < self.free)))
+        {
             self.free -= 1;
             self.held += 1;
             Outcome::Served
