@@ -83,6 +83,14 @@ setters! {
     max_waiters: usize = max_waiters, "64";
     /// Close connections that have been idle for so long; zero = never.
     idle_limit: Duration = idle_limit, "std::time::Duration::from_secs(60)";
+    /// Close connections that have been open for so long; zero = never.
+    max_lifetime: Duration = max_lifetime, "std::time::Duration::from_secs(3600)";
+    /// How long newcomers may overtake the waiter at the head of the queue; zero = strict order.
+    overtaking: Duration = overtaking, "std::time::Duration::ZERO";
+    /// Time one hold in so many; 0 = none.
+    hold_sampling: u32 = hold_sampling, "1";
+    /// Record metrics.
+    metrics: bool = metrics, "false";
     /// How commits are made atomic.
     journal_mode: JournalMode = journal_mode, "tenure::JournalMode::Truncate";
     /// When SQLite waits for the disk.
@@ -220,7 +228,12 @@ impl Builder {
         }
         let path = file::locate(&config)?;
         let name = pool_name(&config, &path)?;
-        let metrics = Arc::new(PoolMetrics::new(name.as_str()));
+        let metrics = if config.metrics {
+            PoolMetrics::new(name.as_str())
+        } else {
+            metrics::with_local_recorder(&metrics::NoopRecorder, || PoolMetrics::new(name.as_str()))
+        };
+        let metrics = Arc::new(metrics);
         let log = Arc::new(Log::new(name.as_str().to_owned()));
         let leave_no_trace = if writes { None } else { LeaveNoTrace::begin(&path) };
         let recipe = Arc::new(Recipe {
@@ -254,11 +267,20 @@ impl Builder {
                 role: role.name(),
                 limit,
                 max_waiters: config.max_waiters,
+                overtaking: config.overtaking,
                 idle_limit: unless_zero(config.idle_limit),
+                max_lifetime: unless_zero(config.max_lifetime),
                 slow_checkout_after: unless_zero(config.slow_checkout_after),
                 long_held_after: unless_zero(config.long_held_after),
                 log: Arc::clone(&recipe.log),
-                metrics: recipe.metrics.role(role.name()),
+                hold_sampling: if config.metrics { config.hold_sampling } else { 0 },
+                metrics: if config.metrics {
+                    recipe.metrics.role(role.name())
+                } else {
+                    metrics::with_local_recorder(&metrics::NoopRecorder, || {
+                        recipe.metrics.role(role.name())
+                    })
+                },
                 opener: Arc::clone(&opener),
                 refill: refill.clone(),
             };

@@ -1,7 +1,8 @@
 //! The pool's one thread of its own: what must not be done on a caller's time.
 //!
-//! It opens connections in place of those that a check-in had to close, closes what has been idle too
-//! long, and says who holds one for long. It holds the pool weakly, so that a pool ends with its last user, and it stops when the
+//! It opens connections in place of those that a check-in had to close, closes what has been idle or
+//! open too long, says who holds one for long, and publishes what was counted. It holds the pool
+//! weakly, so that a pool ends with its last user, and it stops when the
 //! pool's end of the `stop` channel is gone.
 
 use std::convert::Infallible;
@@ -14,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select, tick};
 use crate::checkout::WeakPool;
 use crate::sqlite::Manager;
 
-/// How often idle connections are looked at.
+/// How often connections are looked at and counts published.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Ends the thread when it is dropped.
@@ -55,8 +56,9 @@ fn keep_house(roles: &[WeakPool<Manager>], refill: &Receiver<()>, stopped: &Rece
                 Err(_) => return,
             },
             recv(ticks) -> _ => each_role(|role| {
-                role.close_idle();
+                role.close_old();
                 role.report_long_holds();
+                role.publish_metrics();
             }),
         }
     }

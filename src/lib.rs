@@ -155,6 +155,7 @@ mod pool;
 mod sqlite;
 pub mod status;
 pub mod testing;
+mod who;
 mod work;
 
 pub use builder::Builder;

@@ -6,19 +6,16 @@
 //! next one says how many were left out. The counts are in the metrics, which leave nothing out.
 //! (Crates that limit a whole subscriber lost: they would need the application to install them.)
 
-use std::panic::Location;
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::status::Holder;
+use crate::who::{Place, thread_name};
 
 const WINDOW: Duration = Duration::from_secs(10);
 const AT_MOST: u32 = 10;
-
-/// Where in the source something happened.
-pub(crate) type Place = &'static Location<'static>;
 
 /// How many messages of one kind were written lately.
 #[derive(Debug)]
@@ -151,11 +148,6 @@ impl Log {
             "a connection is held for longer than `long_held_after`"
         );
     }
-}
-
-/// The thread's name, or its number for one that has none.
-pub(crate) fn thread_name(thread: &Thread) -> String {
-    thread.name().map_or_else(|| format!("{:?}", thread.id()), str::to_owned)
 }
 
 fn current_thread() -> String {

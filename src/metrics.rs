@@ -242,6 +242,7 @@ label!(
     CloseReason {
         Broken => "broken",
         Idle => "idle",
+        Lifetime => "lifetime",
         PoolClosed => "pool_closed",
     }
 );
@@ -492,6 +493,10 @@ impl RoleMetrics {
         ) {
             self.wait.record(started.elapsed());
         }
+    }
+
+    pub(crate) fn checkouts(&self, outcome: CheckoutOutcome, times: u64) {
+        self.checkouts[outcome as usize].increment(times);
     }
 
     pub(crate) fn closed(&self, reason: CloseReason) {

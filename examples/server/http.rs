@@ -150,7 +150,10 @@ fn dispatch(app: &App, asked: &Asked<'_>) -> Answered {
             let reclaimed = board::reclaim(pool).map_err(failed)?;
             Ok(Answer::json(200, &json!({ "reclaimed": reclaimed })))
         }
-        Route::Metrics => Ok(Answer::exposition(app.exporter.render())),
+        Route::Metrics => {
+            pool.publish_metrics();
+            Ok(Answer::exposition(app.exporter.render()))
+        }
         Route::Status => status(app, asked),
         Route::Healthz => Ok(health(pool)),
         Route::Other => unreachable!("answered above"),

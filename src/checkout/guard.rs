@@ -9,10 +9,9 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Instant;
 
-use super::holders::{HolderId, Place};
-use super::slots::{Connection, Shared};
+use super::holders::Place;
+use super::shared::{Lent, Shared};
 use super::source::Manage;
 
 /// Named by the compiler when a guard, transaction or savepoint would leave its thread.
@@ -31,6 +30,7 @@ enum Owner<'p, M: Manage> {
 }
 
 impl<M: Manage> Owner<'_, M> {
+    #[inline]
     fn shared(&self) -> &Arc<Shared<M>> {
         match self {
             Self::Borrowed(shared) => shared,
@@ -39,50 +39,46 @@ impl<M: Manage> Owner<'_, M> {
     }
 }
 
-/// What a checkout is made of, on whichever thread it is.
-pub(super) struct Lease<M: Manage> {
-    pub(super) connection: Connection<M>,
-    pub(super) holder: HolderId,
-    pub(super) since: Instant,
-}
-
 /// A checked-out connection. Dropping it is the check-in.
 pub(crate) struct Guard<'p, M: Manage> {
     owner: Owner<'p, M>,
     /// `None` only while the guard is being taken apart.
-    lease: Option<Lease<M>>,
+    lent: Option<Box<Lent<M>>>,
     _pinned: Pinned,
 }
 
 impl<'p, M: Manage> Guard<'p, M> {
-    pub(super) fn borrowed(shared: &'p Arc<Shared<M>>, lease: Lease<M>) -> Self {
-        Self { owner: Owner::Borrowed(shared), lease: Some(lease), _pinned: PhantomData }
+    #[inline]
+    pub(super) fn borrowed(shared: &'p Arc<Shared<M>>, lent: Box<Lent<M>>) -> Self {
+        Self { owner: Owner::Borrowed(shared), lent: Some(lent), _pinned: PhantomData }
     }
 
-    pub(super) fn owned(shared: Arc<Shared<M>>, lease: Lease<M>) -> Guard<'static, M> {
-        Guard { owner: Owner::Owned(shared), lease: Some(lease), _pinned: PhantomData }
+    pub(super) fn owned(shared: Arc<Shared<M>>, lent: Box<Lent<M>>) -> Guard<'static, M> {
+        Guard { owner: Owner::Owned(shared), lent: Some(lent), _pinned: PhantomData }
     }
 
     /// Only a shared reference: with `&mut`, two guards could exchange their connections.
+    #[inline]
     pub(crate) fn connection(&self) -> &M::Connection {
-        let lease = self.lease.as_ref().expect("a guard has its lease until it is dropped");
-        &lease.connection.connection
+        let lent = self.lent.as_ref().expect("a guard has its connection until it is dropped");
+        &lent.connection.connection
     }
 
     pub(crate) fn detach(mut self) -> Detached<M> {
         let shared = Arc::clone(self.owner.shared());
-        let lease = self.lease.take();
-        if let Some(lease) = &lease {
-            shared.detach(lease.holder);
+        let lent = self.lent.take();
+        if let Some(lent) = &lent {
+            shared.dispatch.note(lent.slot).detach();
         }
-        Detached { shared, lease }
+        Detached { shared, lent }
     }
 }
 
 impl<M: Manage> Drop for Guard<'_, M> {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            self.owner.shared().check_in(lease);
+        if let Some(lent) = self.lent.take() {
+            self.owner.shared().check_in(lent);
         }
     }
 }
@@ -90,23 +86,23 @@ impl<M: Manage> Drop for Guard<'_, M> {
 /// A checked-out connection on its way to another thread.
 pub(crate) struct Detached<M: Manage> {
     shared: Arc<Shared<M>>,
-    lease: Option<Lease<M>>,
+    lent: Option<Box<Lent<M>>>,
 }
 
 impl<M: Manage> Detached<M> {
     pub(crate) fn attach(mut self, place: Place) -> Guard<'static, M> {
-        let lease = self.lease.take();
-        if let Some(lease) = &lease {
-            self.shared.attach(lease.holder, place);
+        let lent = self.lent.take();
+        if let Some(lent) = &lent {
+            self.shared.dispatch.note(lent.slot).attach(place);
         }
-        Guard { owner: Owner::Owned(Arc::clone(&self.shared)), lease, _pinned: PhantomData }
+        Guard { owner: Owner::Owned(Arc::clone(&self.shared)), lent, _pinned: PhantomData }
     }
 }
 
 impl<M: Manage> Drop for Detached<M> {
     fn drop(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            self.shared.check_in(lease);
+        if let Some(lent) = self.lent.take() {
+            self.shared.check_in(lent);
         }
     }
 }

@@ -1,108 +1,194 @@
 //! Who holds what, since when, taken where.
 //!
 //! Every checkout is noted, so that a time-out can name the holder that has kept others waiting
-//! longest, and a status page can list them all. The notes live under the lock that a checkout takes
-//! anyway; the thread is kept as the standard library's handle, its name read only when asked for.
+//! longest, and a status page can list them all. A note belongs to a slot and is written by whoever
+//! owns the slot's connection at that moment, with plain stores and no lock; who reads it looks
+//! twice, and looks again if it was written meanwhile. The thread's name is kept as the standard
+//! library's handle, and replaced only when the connection goes to another thread than last time.
 
+use std::sync::atomic::{AtomicU64, Ordering as StdOrdering, fence};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
 
-pub(super) use crate::log::{Place, thread_name};
-use crate::status::Holder;
+use crossbeam_utils::atomic::AtomicCell;
+use parking_lot::Mutex;
 
-/// The number under which a checkout is noted.
-pub(crate) type HolderId = usize;
+use super::sync::{AtomicU8, Ordering};
+use super::threads;
+pub(super) use crate::who::Place;
+use crate::who::thread_name;
 
-struct Note {
+/// What becomes of the connection of a slot.
+const VACANT: u8 = 0;
+const IDLE: u8 = 1;
+const HELD: u8 = 2;
+const DETACHED: u8 = 3;
+
+/// How often a reader looks again before it takes what it sees.
+const LOOKS: usize = 8;
+
+/// Somebody who wants a connection, or has one.
+#[derive(Clone)]
+pub(super) struct Asker {
+    number: u64,
     thread: Thread,
-    place: Place,
-    since: Instant,
-    detached: bool,
-    /// The log has been told that it is held for long.
-    reported: bool,
+    pub(super) place: Place,
+}
+
+impl Asker {
+    /// The calling thread.
+    pub(super) fn current(place: Place) -> Self {
+        Self { number: threads::number(), thread: thread::current(), place }
+    }
+
+    /// The thread's name, or its number for one that has none.
+    pub(super) fn thread_name(&self) -> String {
+        thread_name(&self.thread)
+    }
+}
+
+/// A note that was read: somebody holds the connection.
+pub(super) struct Held {
+    pub(super) holder: Asker,
+    /// On [`clock::now`](super::clock::now)'s scale.
+    pub(super) since: u64,
+    pub(super) detached: bool,
+}
+
+/// What is noted about the connection of one slot.
+///
+/// Written only by the owner of the connection, which is why no store here is a read-modify-write.
+pub(super) struct Note {
+    phase: AtomicU8,
+    /// Odd while the note is written; every hold begins with a change of it.
+    version: AtomicU64,
+    thread: AtomicU64,
+    place: AtomicCell<Option<Place>>,
+    since: AtomicU64,
+    /// When the connection was opened.
+    opened: AtomicU64,
+    /// The thread of that number; locked by readers for a copy.
+    handle: Mutex<Option<Thread>>,
 }
 
 impl Note {
-    fn describe(&self, now: Instant) -> Holder {
-        Holder {
-            thread: thread_name(&self.thread),
-            place: self.place.to_string(),
-            held: now.saturating_duration_since(self.since),
-            detached: self.detached,
+    pub(super) fn new() -> Self {
+        Self {
+            phase: AtomicU8::new(VACANT),
+            version: AtomicU64::new(0),
+            thread: AtomicU64::new(0),
+            place: AtomicCell::new(None),
+            since: AtomicU64::new(0),
+            opened: AtomicU64::new(0),
+            handle: Mutex::new(None),
         }
     }
-}
 
-/// The checkouts that are out. Freed numbers are used again, so it never outgrows the limit.
-#[derive(Default)]
-pub(super) struct Holders {
-    notes: Vec<Option<Note>>,
-    free: Vec<HolderId>,
-}
-
-impl Holders {
-    pub(super) fn add(&mut self, thread: Thread, place: Place, since: Instant) -> HolderId {
-        let note = Some(Note { thread, place, since, detached: false, reported: false });
-        if let Some(id) = self.free.pop() {
-            self.notes[id] = note;
-            return id;
-        }
-        self.notes.push(note);
-        self.notes.len() - 1
+    /// The calling thread holds the connection.
+    #[inline]
+    pub(super) fn hold(&self, place: Place, since: u64) {
+        let number = threads::number();
+        self.write(HELD, number, place, since, thread::current);
     }
 
-    pub(super) fn remove(&mut self, id: HolderId) {
-        self.notes[id] = None;
-        self.free.push(id);
+    /// The waiter to whom it is given holds the connection, whether it has woken yet or not.
+    pub(super) fn hand_over(&self, to: &Asker, since: u64) {
+        self.write(HELD, to.number, to.place, since, || to.thread.clone());
     }
 
-    /// The connection waits to be attached to some thread.
-    pub(super) fn detach(&mut self, id: HolderId) {
-        if let Some(note) = &mut self.notes[id] {
-            note.detached = true;
-        }
+    /// Nobody does; it can be lent.
+    #[inline]
+    pub(super) fn idle(&self) {
+        self.phase.store(IDLE, Ordering::Relaxed);
+    }
+
+    /// There is none, or it is being opened or closed.
+    pub(super) fn vacant(&self) {
+        self.phase.store(VACANT, Ordering::Relaxed);
+    }
+
+    /// A connection was opened; nobody else has seen it yet.
+    pub(super) fn opened(&self, now: u64) {
+        self.opened.store(now, StdOrdering::Relaxed);
+    }
+
+    pub(super) fn opened_at(&self) -> u64 {
+        self.opened.load(StdOrdering::Relaxed)
+    }
+
+    /// It waits to be attached to some thread.
+    pub(super) fn detach(&self) {
+        self.phase.store(DETACHED, Ordering::Relaxed);
     }
 
     /// The calling thread owns it from now on; the time it has been out goes on.
-    pub(super) fn attach(&mut self, id: HolderId, place: Place) {
-        if let Some(note) = &mut self.notes[id] {
-            note.detached = false;
-            note.thread = thread::current();
-            note.place = place;
-        }
+    pub(super) fn attach(&self, place: Place) {
+        self.hold(place, self.since.load(StdOrdering::Relaxed));
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.notes.len() - self.free.len()
+    /// A hint only: by the time the caller acts on it, it may be otherwise.
+    #[inline]
+    pub(super) fn looks_idle(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == IDLE
     }
 
-    pub(super) fn longest(&self, now: Instant) -> Option<Holder> {
-        let oldest = self.notes.iter().flatten().min_by_key(|note| note.since);
-        oldest.map(|note| note.describe(now))
+    pub(super) fn looks_held(&self) -> bool {
+        matches!(self.phase.load(Ordering::Relaxed), HELD | DETACHED)
     }
 
-    /// How many have been held for longer than `limit`, and those of them not asked about before.
-    pub(super) fn held_longer_than(
-        &mut self,
-        limit: Duration,
-        now: Instant,
-    ) -> (usize, Vec<Holder>) {
-        let mut count = 0;
-        let mut new = Vec::new();
-        for note in self.notes.iter_mut().flatten() {
-            if now.saturating_duration_since(note.since) >= limit {
-                count += 1;
-                if !std::mem::replace(&mut note.reported, true) {
-                    new.push(note.describe(now));
-                }
+    /// Changes with every hold.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(StdOrdering::Relaxed)
+    }
+
+    /// Who holds the connection; `None` when nobody does.
+    pub(super) fn held(&self) -> Option<Held> {
+        for look in 0..LOOKS {
+            let before = self.version.load(StdOrdering::Acquire);
+            let phase = self.phase.load(Ordering::Relaxed);
+            if phase != HELD && phase != DETACHED {
+                return None;
+            }
+            let number = self.thread.load(StdOrdering::Relaxed);
+            let place = self.place.load();
+            let since = self.since.load(StdOrdering::Relaxed);
+            let thread = self.handle.lock().clone();
+            fence(StdOrdering::Acquire);
+            let steady = before.is_multiple_of(2)
+                && self.version.load(StdOrdering::Relaxed) == before
+                && self.phase.load(Ordering::Relaxed) == phase;
+            // A connection that changes hands without pause is better seen blurred than not at all.
+            if steady || look == LOOKS - 1 {
+                let holder = Asker { number, thread: thread?, place: place? };
+                return Some(Held { holder, since, detached: phase == DETACHED });
             }
         }
-        (count, new)
+        None
     }
 
-    pub(super) fn describe(&self, now: Instant) -> Vec<Holder> {
-        let mut holders: Vec<_> = self.notes.iter().flatten().map(|n| n.describe(now)).collect();
-        holders.sort_by_key(|holder| std::cmp::Reverse(holder.held));
-        holders
+    #[cold]
+    fn set_handle(&self, handle: Thread) {
+        *self.handle.lock() = Some(handle);
+    }
+
+    #[inline]
+    fn write(
+        &self,
+        phase: u8,
+        number: u64,
+        place: Place,
+        since: u64,
+        handle: impl FnOnce() -> Thread,
+    ) {
+        let version = self.version.load(StdOrdering::Relaxed);
+        self.version.store(version + 1, StdOrdering::Relaxed);
+        fence(StdOrdering::Release);
+        if self.thread.load(StdOrdering::Relaxed) != number {
+            self.thread.store(number, StdOrdering::Relaxed);
+            self.set_handle(handle());
+        }
+        self.place.store(Some(place));
+        self.since.store(since, StdOrdering::Relaxed);
+        self.phase.store(phase, Ordering::Relaxed);
+        self.version.store(version + 2, StdOrdering::Release);
     }
 }

@@ -8,16 +8,29 @@
 //! connection back just as it was left. So every connection that r2d2 has opened stays checked out
 //! of r2d2 for its whole life, and is lent from here:
 //!
-//! * `slots` holds the idle connections and the count against the limit;
+//! * `slots` holds the idle connections; a checkout that finds one takes no lock;
 //! * `queue` holds the waiters, in order of arrival;
+//! * `dispatch` decides who gets which connection, and keeps to the limit;
 //! * `holders` knows who has what, since when, taken where;
+//! * `counts` counts, `clock` tells the time and `threads` who asks, without being in anybody's way;
+//! * `shared` opens, inspects and closes; `old` closes for age; `long_holds` says who does not give back; `picture` shows it all;
 //! * `guard` is the proof of ownership that a holder has in hand.
 
+mod clock;
+mod counts;
+mod dispatch;
 mod guard;
 mod holders;
+mod long_holds;
+mod old;
+mod picture;
+mod pool;
 mod queue;
+mod shared;
 mod slots;
 mod source;
+mod sync;
+mod threads;
 
 pub(crate) use guard::{Detached, Guard, Pinned};
-pub(crate) use slots::{Pool, Settings, Wait, WeakPool};
+pub(crate) use pool::{Pool, Settings, Wait, WeakPool};

@@ -1,122 +1,183 @@
-//! The waiters: served strictly in order of arrival, each by its deadline.
+//! The waiters, in order of arrival, each with its deadline.
 //!
-//! A connection that comes back is handed to the waiter at the head, not put where anyone may take
-//! it: a condition variable shared by all would let newcomers overtake without bound. What is handed
-//! over is a [`Turn`]. It is put down under the pool's lock, so a waiter whose deadline passes at the
-//! same moment either is still in the queue (and leaves it) or has its turn already (and takes it);
-//! nothing can be lost in between.
+//! What a waiter is given is a [`Turn`]. It is put down under the lock of
+//! [`Dispatch`](super::dispatch::Dispatch), so a waiter whose deadline passes at the same moment
+//! either is still in the queue (and leaves it) or has its turn already (and takes it); nothing can
+//! be lost in between. Waking a thread takes a system call and happens after that lock is released.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread::{self, Thread};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
-
-use super::holders::{Place, thread_name};
-use crate::status::Waiter as WaiterStatus;
+use super::holders::Asker;
+use super::sync::{Condvar, Mutex};
 
 /// What a waiter is given.
-pub(super) enum Turn<L> {
-    /// A connection, ready to use and noted as held by the waiter.
-    Lease(L),
-    /// The right to open one: the limit has room and the room is reserved.
-    Open,
+pub(super) enum Turn<T> {
+    /// A connection, noted as held by the waiter.
+    Connection(T),
+    /// The right to open one into this slot: the limit has room and the room is reserved.
+    Room(usize),
     /// The pool was closed.
     Closed,
 }
 
-/// One thread's wait.
-pub(super) struct Waiter<L> {
-    thread: Thread,
-    place: Place,
-    since: Instant,
-    /// Written once, under the pool's lock; locked by the waiting thread only while it sleeps.
-    turn: Mutex<Option<Turn<L>>>,
-    granted: Condvar,
+/// What a waiter is told.
+pub(super) enum Message<T> {
+    Turn(Turn<T>),
+    /// A connection is free; the waiter may have it if it comes before a newcomer does.
+    Look,
 }
 
-impl<L> Waiter<L> {
-    /// Sleeps until a turn comes or the deadline passes.
-    pub(super) fn wait(&self, deadline: Option<Instant>) -> Option<Turn<L>> {
-        let mut turn = self.turn.lock();
+/// One thread's wait.
+pub(super) struct Waiter<T> {
+    pub(super) asker: Asker,
+    pub(super) since: u64,
+    /// Rises with every arrival.
+    pub(super) number: u64,
+    /// Locked by the waiting thread only while it goes to sleep or wakes.
+    message: Mutex<Option<Message<T>>>,
+    told: Condvar,
+}
+
+impl<T> Waiter<T> {
+    /// Sleeps until a message comes (`Some`) or the deadline passes.
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> Option<Message<T>> {
+        let mut message = self.message.lock();
         loop {
-            if let Some(turn) = turn.take() {
-                return Some(turn);
+            if message.is_some() {
+                return message.take();
             }
-            match deadline {
-                None => self.granted.wait(&mut turn),
+            message = match deadline {
+                None => self.told.wait(message),
                 Some(deadline) => {
-                    if self.granted.wait_until(&mut turn, deadline).timed_out() {
-                        return turn.take();
+                    let (mut message, passed) = self.told.wait_until(message, deadline);
+                    if passed {
+                        return message.take();
                     }
+                    message
                 }
-            }
+            };
         }
     }
+
+    /// The turn of a waiter that is no longer in the queue.
+    pub(super) fn turn(&self) -> Option<Turn<T>> {
+        match self.message.lock().take() {
+            Some(Message::Turn(turn)) => Some(turn),
+            Some(Message::Look) | None => None,
+        }
+    }
+}
+
+/// Those who have been told something and must be woken.
+///
+/// Dropping it wakes them; it is dropped after the lock.
+#[must_use = "it is to be dropped after the lock"]
+pub(super) struct Told<T>(Vec<Arc<Waiter<T>>>);
+
+impl<T> Told<T> {
+    pub(super) fn nobody() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(super) fn tell(&mut self, waiter: Arc<Waiter<T>>, message: Message<T>) {
+        // A turn replaces an invitation to look.
+        *waiter.message.lock() = Some(message);
+        self.0.push(waiter);
+    }
+}
+
+impl<T> Drop for Told<T> {
+    fn drop(&mut self) {
+        for waiter in &self.0 {
+            waiter.told.notify_one();
+        }
+    }
+}
+
+struct Entry<T> {
+    waiter: Arc<Waiter<T>>,
+    /// Was told to look and has not looked yet.
+    looking: bool,
 }
 
 /// All waits, the longest first.
-pub(super) struct Queue<L> {
-    waiters: VecDeque<Arc<Waiter<L>>>,
+pub(super) struct Queue<T> {
+    entries: VecDeque<Entry<T>>,
+    arrivals: u64,
+    /// Since when the first one has been the first.
+    first_since: u64,
 }
 
-impl<L> Queue<L> {
+impl<T> Queue<T> {
     pub(super) fn new() -> Self {
-        Self { waiters: VecDeque::new() }
+        Self { entries: VecDeque::new(), arrivals: 0, first_since: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.waiters.len()
+        self.entries.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiters.is_empty()
+        self.entries.is_empty()
     }
 
     /// Takes a place at the end.
-    pub(super) fn join(&mut self, place: Place, since: Instant) -> Arc<Waiter<L>> {
+    pub(super) fn join(&mut self, asker: Asker, now: u64) -> Arc<Waiter<T>> {
+        if self.entries.is_empty() {
+            self.first_since = now;
+        }
+        self.arrivals += 1;
         let waiter = Arc::new(Waiter {
-            thread: thread::current(),
-            place,
-            since,
-            turn: Mutex::new(None),
-            granted: Condvar::new(),
+            asker,
+            since: now,
+            number: self.arrivals,
+            message: Mutex::new(None),
+            told: Condvar::new(),
         });
-        self.waiters.push_back(Arc::clone(&waiter));
+        self.entries.push_back(Entry { waiter: Arc::clone(&waiter), looking: false });
         waiter
     }
 
-    /// Who is next, and where it asked.
-    pub(super) fn first(&self) -> Option<(Thread, Place)> {
-        self.waiters.front().map(|waiter| (waiter.thread.clone(), waiter.place))
+    /// For how long the first one has been the first.
+    pub(super) fn first_for(&self, now: u64) -> u64 {
+        now.saturating_sub(self.first_since)
     }
 
-    /// Gives the turn to the waiter at the head; `false` when nobody waits.
-    pub(super) fn grant(&mut self, turn: Turn<L>) -> bool {
-        let Some(waiter) = self.waiters.pop_front() else {
-            return false;
-        };
-        *waiter.turn.lock() = Some(turn);
-        waiter.granted.notify_one();
-        true
+    /// Takes the first one out.
+    pub(super) fn pop(&mut self, now: u64) -> Option<Arc<Waiter<T>>> {
+        let entry = self.entries.pop_front()?;
+        self.first_since = now;
+        Some(entry.waiter)
     }
 
-    /// Leaves after a deadline. `Some` when the turn had been granted at the same moment.
-    pub(super) fn leave(&mut self, waiter: &Arc<Waiter<L>>) -> Option<Turn<L>> {
-        if let Some(at) = self.waiters.iter().position(|other| Arc::ptr_eq(other, waiter)) {
-            self.waiters.remove(at);
-            return None;
+    /// How many are before this waiter; `None` when it is not in the queue any more.
+    pub(super) fn before(&self, waiter: &Waiter<T>) -> Option<usize> {
+        self.entries.binary_search_by_key(&waiter.number, |entry| entry.waiter.number).ok()
+    }
+
+    pub(super) fn remove(&mut self, at: usize, now: u64) {
+        self.entries.remove(at);
+        if at == 0 {
+            self.first_since = now;
         }
-        waiter.turn.lock().take()
     }
 
-    pub(super) fn describe(&self, now: Instant) -> Vec<WaiterStatus> {
-        let describe = |waiter: &Arc<Waiter<L>>| WaiterStatus {
-            thread: thread_name(&waiter.thread),
-            place: waiter.place.to_string(),
-            waited: now.saturating_duration_since(waiter.since),
-        };
-        self.waiters.iter().map(describe).collect()
+    /// Has the waiter at this place told to look, unless it has been already.
+    pub(super) fn invite(&mut self, at: usize, told: &mut Told<T>) {
+        if let Some(entry) = self.entries.get_mut(at).filter(|entry| !entry.looking) {
+            entry.looking = true;
+            told.tell(Arc::clone(&entry.waiter), Message::Look);
+        }
+    }
+
+    /// The waiter at this place has looked.
+    pub(super) fn looked(&mut self, at: usize) {
+        self.entries[at].looking = false;
+    }
+
+    pub(super) fn waiters(&self) -> impl Iterator<Item = &Waiter<T>> {
+        self.entries.iter().map(|entry| &*entry.waiter)
     }
 }

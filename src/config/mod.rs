@@ -48,6 +48,10 @@ pub use self::error::{ConfigError, ConfigFault};
 /// | `busy_timeout` | `"3s"` | at most 1 day | the longest wait for a lock of another process |
 /// | `max_waiters` | 1024 | 0 to 1000000 | threads that may wait for a role; more are refused |
 /// | `idle_limit` | `"10min"` | at least `"1s"`, `"0s"` = never | close connections idle so long |
+/// | `max_lifetime` | `"0s"` | at least `"1s"`, `"0s"` = never | close connections open so long |
+/// | `overtaking` | `"30us"` | at most `"1s"`, `"0s"` = strict order | how long newcomers may overtake the first waiter |
+/// | `hold_sampling` | 8 | 0 to 1000000, 0 = none | one hold in so many is timed |
+/// | `metrics` | `true` | | record metrics |
 /// | `journal_mode` | `"wal"` | `"wal"`, `"delete"`, `"truncate"`, `"persist"` | how commits are made atomic |
 /// | `synchronous` | `"full"` | `"off"`, `"normal"`, `"full"`, `"extra"` | when SQLite waits for the disk |
 /// | `foreign_keys` | `true` | | enforce foreign keys |
@@ -87,6 +91,17 @@ pub struct PoolConfig {
     /// Close connections that have been idle for so long, all but one of a role; zero = never.
     #[serde(with = "humantime_serde")]
     pub idle_limit: Duration,
+    /// Close connections that have been open for so long, when they are given back; zero = never.
+    #[serde(with = "humantime_serde")]
+    pub max_lifetime: Duration,
+    /// How long newcomers may take a connection that comes back before the waiter at the head of the
+    /// queue gets it. Zero = strict order of arrival, at the cost of throughput where holds are short.
+    #[serde(with = "humantime_serde")]
+    pub overtaking: Duration,
+    /// One hold in so many is timed, for `tenure_hold_seconds`; 0 = none, 1 = every one.
+    pub hold_sampling: u32,
+    /// Record metrics. Without them `pool.status()` tells as much as ever.
+    pub metrics: bool,
     /// How commits are made atomic.
     pub journal_mode: JournalMode,
     /// When SQLite waits for the disk.
@@ -133,6 +148,10 @@ impl Default for PoolConfig {
             busy_timeout: Duration::from_secs(3),
             max_waiters: 1024,
             idle_limit: Duration::from_secs(600),
+            max_lifetime: Duration::ZERO,
+            overtaking: Duration::from_micros(30),
+            hold_sampling: 8,
+            metrics: true,
             journal_mode: JournalMode::Wal,
             synchronous: Synchronous::Full,
             foreign_keys: true,

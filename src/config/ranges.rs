@@ -19,6 +19,10 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("busy_timeout", "a time such as \"3s\" or \"250ms\", at most \"1day\""),
     ("max_waiters", "0 to 1000000"),
     ("idle_limit", "a time such as \"10min\", at least \"1s\"; \"0s\" = never"),
+    ("max_lifetime", "a time such as \"1h\", at least \"1s\"; \"0s\" = never"),
+    ("overtaking", "a time such as \"30us\", at most \"1s\"; \"0s\" = strict order"),
+    ("hold_sampling", "0 to 1000000"),
+    ("metrics", "true or false"),
     ("journal_mode", "\"wal\", \"delete\", \"truncate\" or \"persist\""),
     ("synchronous", "\"off\", \"normal\", \"full\" or \"extra\""),
     ("foreign_keys", "true or false"),
@@ -60,6 +64,12 @@ pub(super) fn faults(config: &PoolConfig) -> Vec<ConfigFault> {
     check("max_waiters", &config.max_waiters, config.max_waiters <= 1_000_000);
     let idle_is_right = idle.is_zero() || idle >= Duration::from_secs(1);
     check("idle_limit", &format_args!("{idle:?}"), idle_is_right);
+    let lifetime = config.max_lifetime;
+    let lifetime_is_right = lifetime.is_zero() || lifetime >= Duration::from_secs(1);
+    check("max_lifetime", &format_args!("{lifetime:?}"), lifetime_is_right);
+    let overtaking = config.overtaking;
+    check("overtaking", &format_args!("{overtaking:?}"), overtaking <= Duration::from_secs(1));
+    check("hold_sampling", &config.hold_sampling, config.hold_sampling <= 1_000_000);
     let (cache, mmap) = (config.cache_size_kib, config.mmap_size_mib);
     check("cache_size_kib", &cache, (1..=4_194_304).contains(&cache));
     check("mmap_size_mib", &mmap, mmap <= 1_048_576);

@@ -16,8 +16,8 @@ use super::snapshot::Snapshot;
 use super::transaction::Transaction;
 use crate::checkout;
 use crate::error::BeginError;
-use crate::log::Place;
 use crate::metrics::TransactionKind;
+use crate::who::Place;
 
 /// A query-only connection, owned by the thread that checked it out. Dropping it is the check-in.
 ///

@@ -22,8 +22,9 @@ use super::sql_text;
 use super::suspicion::Suspicion;
 use crate::ffi::{Handle, HeapLimits};
 use crate::fork::FORKED;
-use crate::log::{Log, Place};
+use crate::log::Log;
 use crate::metrics::{Operation, PoolMetrics};
+use crate::who::Place;
 
 /// What may be done with a reading connection.
 ///

@@ -147,7 +147,7 @@ impl ReadSession {
         {
             return;
         }
-        let thread = crate::log::thread_name(&std::thread::current());
+        let thread = crate::who::thread_name(&std::thread::current());
         let place = self.place().map_or_else(|| "unknown".to_owned(), ToString::to_string);
         self.recipe.stop_for(Damage { cause: ffi::Error::new(code), thread, place });
     }

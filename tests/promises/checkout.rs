@@ -10,13 +10,18 @@ use tenure::{CheckoutErrorKind, Pool, testing};
 use crate::recorded::Recorded;
 use crate::until::{LONG, until};
 
+/// A pool that serves strictly in order of arrival.
+fn strict() -> Pool {
+    testing::temporary_with(Pool::builder().overtaking(Duration::ZERO)).unwrap()
+}
+
 fn waiting(pool: &Pool) -> usize {
     pool.status().write.unwrap().waiting.len()
 }
 
 #[test]
 fn waiters_are_served_in_order_of_arrival() {
-    let pool = testing::temporary().unwrap();
+    let pool = strict();
     let (served, order) = mpsc::channel();
     let first = pool.write().unwrap();
     thread::scope(|scope| {
@@ -37,7 +42,7 @@ fn waiters_are_served_in_order_of_arrival() {
 
 #[test]
 fn a_newcomer_does_not_overtake_a_waiter() {
-    let pool = testing::temporary().unwrap();
+    let pool = strict();
     let first = pool.write().unwrap();
     thread::scope(|scope| {
         let (got_it, told) = mpsc::channel();
@@ -132,7 +137,7 @@ fn readers_and_the_writer_do_not_wait_for_each_other() {
 fn never_more_connections_than_the_limit_and_none_lost() {
     const THREADS: usize = 16;
     const ROUNDS: usize = 500;
-    let pool = Recorded::with(Pool::builder().readers(3));
+    let pool = Recorded::with(Pool::builder().readers(3).hold_sampling(1));
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {

@@ -43,6 +43,10 @@ fn every_key_is_read() {
         busy_timeout = "250ms"
         max_waiters = 7
         idle_limit = "0s"
+        max_lifetime = "1h"
+        overtaking = "0s"
+        hold_sampling = 1
+        metrics = false
         journal_mode = "persist"
         synchronous = "normal"
         foreign_keys = false
@@ -65,6 +69,10 @@ fn every_key_is_read() {
     expected.busy_timeout = Duration::from_millis(250);
     expected.max_waiters = 7;
     expected.idle_limit = Duration::ZERO;
+    expected.max_lifetime = Duration::from_secs(3600);
+    expected.overtaking = Duration::ZERO;
+    expected.hold_sampling = 1;
+    expected.metrics = false;
     expected.journal_mode = JournalMode::Persist;
     expected.synchronous = Synchronous::Normal;
     expected.foreign_keys = false;

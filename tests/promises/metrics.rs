@@ -75,7 +75,7 @@ fn names_types_and_help_follow_the_conventions() {
 
 #[test]
 fn counts_are_exact() {
-    let pool = Recorded::with(Pool::builder().readers(2));
+    let pool = Recorded::with(Pool::builder().readers(2).hold_sampling(1));
     pool.write().unwrap().execute_batch("CREATE TABLE task (n INTEGER)").unwrap();
     for n in 0..7 {
         pool.transaction(|tx| Ok(tx.execute("INSERT INTO task VALUES (?1)", [n])?)).unwrap();

@@ -40,6 +40,7 @@ impl Recorded {
     }
 
     pub(crate) fn rendered(&self) -> String {
+        self.pool.publish_metrics();
         self.handle.render()
     }
 

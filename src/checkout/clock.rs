@@ -1,0 +1,89 @@
+//! Time, precise where somebody waits and coarse where nobody does.
+//!
+//! A precise reading costs about as much as a whole uncontended checkout, so the start of a hold is
+//! noted from a number in memory that a thread keeps up to date. That thread runs for a second at a
+//! time and stops: the next reader finds no time, reads the precise clock, and starts it again. A
+//! process whose pools are idle is therefore never woken. (The kernel's own coarse clock costs a
+//! third of a checkout, and not every system has one.)
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+/// How far the coarse clock is behind, at most, on a machine that runs its threads in time.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How many ticks there are before the thread looks whether anybody still reads the clock.
+const TICKS: u32 = 100;
+
+/// 0 = nobody keeps it up to date.
+static COARSE: AtomicU64 = AtomicU64::new(0);
+
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+static TICKER: LazyLock<Option<Thread>> = LazyLock::new(|| {
+    let ticker = thread::Builder::new().name("tenure-clock".to_owned()).spawn(tick);
+    ticker.ok().map(|handle| handle.thread().clone())
+});
+
+/// Nanoseconds since some moment in the life of this process; never 0.
+pub(super) fn now() -> u64 {
+    at(Instant::now())
+}
+
+/// `instant` as [`now`] would have said it.
+pub(super) fn at(instant: Instant) -> u64 {
+    let since_start = instant.saturating_duration_since(*START).as_nanos();
+    u64::try_from(since_start).unwrap_or(u64::MAX - 1) + 1
+}
+
+/// As [`now`], but up to a [`TICK`] or so late; about the cost of reading a variable.
+#[inline]
+pub(super) fn coarse() -> u64 {
+    match COARSE.load(Ordering::Relaxed) {
+        0 => restart(),
+        now => now,
+    }
+}
+
+#[cold]
+fn restart() -> u64 {
+    let now = now();
+    if let Some(ticker) = &*TICKER {
+        // Whoever stores also wakes: the number never stays as it is.
+        COARSE.store(now, Ordering::Relaxed);
+        ticker.unpark();
+    }
+    now
+}
+
+fn tick() {
+    loop {
+        for _ in 0..TICKS {
+            thread::sleep(TICK);
+            COARSE.store(now(), Ordering::Relaxed);
+        }
+        COARSE.store(0, Ordering::Relaxed);
+        thread::park();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_coarse_clock_follows_the_precise_one_and_never_runs_ahead() {
+        let began = Instant::now();
+        // Longer than it runs by itself.
+        while began.elapsed() < TICK * (TICKS + 20) {
+            let coarse = coarse();
+            let now = now();
+            assert!(coarse <= now);
+            // Generous: the machine may be busy.
+            assert!(now - coarse < 1_000_000_000, "{} behind", now - coarse);
+            thread::yield_now();
+        }
+    }
+}

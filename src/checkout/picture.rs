@@ -1,0 +1,65 @@
+//! What can be seen of a role from outside: its status and its metrics.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use super::clock;
+use super::holders::Held;
+use super::shared::Shared;
+use super::source::Manage;
+use crate::status::{Holder, RoleStatus, Waiter};
+
+impl Held {
+    pub(super) fn describe(&self, now: u64) -> Holder {
+        Holder {
+            thread: self.holder.thread_name(),
+            place: self.holder.place.to_string(),
+            held: Duration::from_nanos(now.saturating_sub(self.since)),
+            detached: self.detached,
+        }
+    }
+}
+
+impl<M: Manage> Shared<M> {
+    /// No checkout that finds an idle connection waits for this, and none that does not for longer
+    /// than it takes to copy who waits.
+    pub(super) fn status(&self) -> RoleStatus {
+        let waiting = self.dispatch.waiters();
+        let now = clock::now();
+        let waiting = waiting.into_iter().map(|(asker, since)| Waiter {
+            thread: asker.thread_name(),
+            place: asker.place.to_string(),
+            waited: Duration::from_nanos(now.saturating_sub(since)),
+        });
+        RoleStatus {
+            limit: self.settings.limit,
+            open: self.dispatch.open(),
+            idle: self.idle(),
+            held: self.held(),
+            waiting: waiting.collect(),
+            last_connect_error: self.last_failure.get().map(|cause| cause.to_string()),
+        }
+    }
+
+    /// Who holds a connection, the longest first.
+    pub(super) fn held(&self) -> Vec<Holder> {
+        let now = clock::now();
+        let held = self.dispatch.notes().filter_map(super::holders::Note::held);
+        let mut held: Vec<_> = held.map(|held| held.describe(now)).collect();
+        held.sort_by_key(|holder| Reverse(holder.held));
+        held
+    }
+
+    fn idle(&self) -> usize {
+        self.dispatch.notes().filter(|note| note.looks_idle()).count()
+    }
+
+    pub(super) fn publish_metrics(&self) {
+        let metrics = &self.settings.metrics;
+        let used = self.dispatch.notes().filter(|note| note.looks_held()).count();
+        metrics.idle.set(self.idle() as f64);
+        metrics.used.set(used as f64);
+        metrics.waiters.set(self.dispatch.waiting() as f64);
+        self.counts.publish(metrics);
+    }
+}

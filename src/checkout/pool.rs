@@ -1,0 +1,125 @@
+//! The pool of one role, as the rest of the crate sees it.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use scheduled_thread_pool::ScheduledThreadPool;
+
+use super::guard::Guard;
+use super::holders::Place;
+use super::shared::Shared;
+use super::source::Manage;
+use crate::error::CheckoutError;
+use crate::log::Log;
+use crate::metrics::RoleMetrics;
+use crate::status::RoleStatus;
+
+/// What a pool of one role is told.
+pub(crate) struct Settings {
+    /// Named in errors, in the log and in metrics.
+    pub(crate) role: &'static str,
+    pub(crate) limit: usize,
+    pub(crate) max_waiters: usize,
+    /// For how long newcomers may overtake the waiter at the head of the queue.
+    pub(crate) overtaking: Duration,
+    pub(crate) idle_limit: Option<Duration>,
+    pub(crate) max_lifetime: Option<Duration>,
+    /// A checkout that waits for so long is said in the log.
+    pub(crate) slow_checkout_after: Option<Duration>,
+    /// A connection held for so long is said in the log.
+    pub(crate) long_held_after: Option<Duration>,
+    pub(crate) log: Arc<Log>,
+    /// One hold in so many is timed; 0 = none.
+    pub(crate) hold_sampling: u32,
+    pub(crate) metrics: RoleMetrics,
+    /// r2d2's thread, shared by the roles.
+    pub(crate) opener: Arc<ScheduledThreadPool>,
+    /// Told when a connection was closed that ought to be opened again.
+    pub(crate) refill: Sender<()>,
+}
+
+/// How long a checkout may wait for its turn.
+#[derive(Clone, Copy)]
+pub(crate) enum Wait {
+    /// Not at all.
+    Never,
+    AtMost(Duration),
+}
+
+/// Connections of one role.
+pub(crate) struct Pool<M: Manage> {
+    shared: Arc<Shared<M>>,
+}
+
+impl<M: Manage> Pool<M> {
+    pub(crate) fn new(manager: M, settings: Settings) -> Self {
+        Self { shared: Arc::new(Shared::new(manager, settings)) }
+    }
+
+    /// Opens connections until the limit is reached, so that the first callers need not wait.
+    pub(crate) fn fill(&self) -> Result<(), CheckoutError> {
+        self.shared.fill()
+    }
+
+    #[inline]
+    pub(crate) fn check_out(
+        &self,
+        wait: Wait,
+        place: Place,
+    ) -> Result<Guard<'_, M>, CheckoutError> {
+        self.shared.check_out(wait, place).map(|lent| Guard::borrowed(&self.shared, lent))
+    }
+
+    pub(crate) fn check_out_owned(
+        &self,
+        wait: Wait,
+        place: Place,
+    ) -> Result<Guard<'static, M>, CheckoutError> {
+        self.shared.check_out(wait, place).map(|lent| Guard::owned(Arc::clone(&self.shared), lent))
+    }
+
+    pub(crate) fn status(&self) -> RoleStatus {
+        self.shared.status()
+    }
+
+    /// Closes connections that have been idle, or open, for longer than their limit.
+    pub(crate) fn close_old(&self) {
+        self.shared.close_old();
+    }
+
+    /// Says in the log who has held a connection for longer than the limit.
+    pub(crate) fn report_long_holds(&self) {
+        self.shared.report_long_holds();
+    }
+
+    /// Opens again what was closed for a fault, off the callers' path.
+    pub(crate) fn refill(&self) {
+        self.shared.refill();
+    }
+
+    /// Hands what was counted to the recorder.
+    pub(crate) fn publish_metrics(&self) {
+        self.shared.publish_metrics();
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakPool<M> {
+        WeakPool { shared: Arc::downgrade(&self.shared) }
+    }
+
+    /// No more checkouts; idle connections are closed now, the others as they come back.
+    pub(crate) fn close(&self) {
+        self.shared.close();
+    }
+}
+
+/// A pool that housekeeping can reach for as long as somebody else keeps it.
+pub(crate) struct WeakPool<M: Manage> {
+    shared: Weak<Shared<M>>,
+}
+
+impl<M: Manage> WeakPool<M> {
+    pub(crate) fn upgrade(&self) -> Option<Pool<M>> {
+        self.shared.upgrade().map(|shared| Pool { shared })
+    }
+}

@@ -1,0 +1,361 @@
+//! A checkout from beginning to end, and a check-in: what is done around the decision who is next.
+//!
+//! [`Dispatch`] decides; here connections are opened, inspected, timed and closed, all of it without
+//! any lock. Whoever has a slot's connection in hand, or the right to open it, owns what is noted and
+//! counted for that slot.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::clock;
+use super::counts::AllCounts;
+use super::dispatch::{Answer, Dispatch};
+use super::holders::{Asker, Place};
+use super::long_holds::Reported;
+use super::old::Idleness;
+use super::pool::{Settings, Wait};
+use super::queue::Turn;
+use super::source::{LastFailure, Manage, Notes, Source};
+use crate::error::{CheckoutError, CheckoutErrorKind};
+use crate::metrics::{CheckoutOutcome, CloseReason};
+
+/// How long opening one of the first connections may take.
+const FILL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest pause that r2d2 makes between two tries is half of this. It gives back-off under a
+/// lasting fault, and connections soon after the fault is gone.
+const R2D2_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long one try to reopen a connection in the background may take.
+const REOPEN_PATIENCE: Duration = Duration::from_millis(500);
+
+/// A connection with what goes with it from hand to hand.
+pub(super) struct Lent<M: Manage> {
+    /// From r2d2, checked out there for its whole life.
+    pub(super) connection: r2d2::PooledConnection<Source<M>>,
+    pub(super) slot: usize,
+    /// So many holds until one is timed.
+    until_timed: u32,
+    /// When the present hold began, if it is timed.
+    timed_since: Option<u64>,
+}
+
+pub(super) struct Shared<M: Manage> {
+    pub(super) settings: Settings,
+    manager: Arc<M>,
+    source: r2d2::Pool<Source<M>>,
+    pub(super) last_failure: Arc<LastFailure>,
+    /// Boxed, so that a hand-over is the exchange of a pointer.
+    pub(super) dispatch: Dispatch<Box<Lent<M>>>,
+    pub(super) counts: AllCounts,
+    pub(super) idleness: Idleness,
+    pub(super) reported: Reported,
+}
+
+impl<M: Manage> Shared<M> {
+    pub(super) fn new(manager: M, settings: Settings) -> Self {
+        let manager = Arc::new(manager);
+        let last_failure = Arc::new(LastFailure::new(settings.role));
+        let source = r2d2::Pool::builder()
+            .max_size(u32::try_from(settings.limit).unwrap_or(u32::MAX))
+            .min_idle(Some(0))
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .connection_timeout(R2D2_TIMEOUT)
+            .test_on_check_out(false)
+            .error_handler(Box::new(Notes(Arc::clone(&last_failure))))
+            .thread_pool(Arc::clone(&settings.opener))
+            .build_unchecked(Source::new(Arc::clone(&manager), Arc::clone(&last_failure)));
+        settings.metrics.limit.set(settings.limit as f64);
+        let overtaking = u64::try_from(settings.overtaking.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            dispatch: Dispatch::new(settings.limit, settings.max_waiters, overtaking),
+            counts: AllCounts::new(settings.limit),
+            idleness: Idleness::new(settings.limit),
+            reported: Reported::new(settings.limit),
+            settings,
+            manager,
+            source,
+            last_failure,
+        }
+    }
+
+    pub(super) fn fill(&self) -> Result<(), CheckoutError> {
+        while let Some(slot) = self.dispatch.room() {
+            let now = Instant::now();
+            let lent = self.open(slot, now, Some(now + FILL_PATIENCE))?;
+            self.give(lent);
+        }
+        Ok(())
+    }
+}
+
+/// The checkout.
+impl<M: Manage> Shared<M> {
+    #[inline]
+    pub(super) fn check_out(
+        &self,
+        wait: Wait,
+        place: Place,
+    ) -> Result<Box<Lent<M>>, CheckoutError> {
+        match self.dispatch.take() {
+            Some(mut lent) => {
+                self.begin_hold(&mut lent, place);
+                self.counts.immediate(lent.slot);
+                Ok(lent)
+            }
+            None => self.check_out_slowly(wait, place),
+        }
+    }
+
+    #[cold]
+    fn check_out_slowly(&self, wait: Wait, place: Place) -> Result<Box<Lent<M>>, CheckoutError> {
+        let started = Instant::now();
+        let result = self.ask(wait, place, started);
+        let outcome = match &result {
+            Ok((_, outcome)) => *outcome,
+            Err(error) => error.outcome(),
+        };
+        match &result {
+            Ok((lent, CheckoutOutcome::Immediate)) => self.counts.immediate(lent.slot),
+            _ => {
+                self.settings.metrics.checkout(outcome, started);
+                self.say_if_slow(place, started);
+            }
+        }
+        result.map(|(lent, _)| lent)
+    }
+
+    fn say_if_slow(&self, place: Place, started: Instant) {
+        if let Some(limit) = self.settings.slow_checkout_after {
+            let waited = started.elapsed();
+            if waited >= limit {
+                self.settings.log.slow_checkout(self.settings.role, place, waited);
+            }
+        }
+    }
+
+    fn ask(
+        &self,
+        wait: Wait,
+        place: Place,
+        started: Instant,
+    ) -> Result<(Box<Lent<M>>, CheckoutOutcome), CheckoutError> {
+        let (deadline, asker) = match wait {
+            Wait::Never => (Some(started), None),
+            // A deadline too far away to be represented is none.
+            Wait::AtMost(limit) => (started.checked_add(limit), Some(Asker::current(place))),
+        };
+        let waiter = match self.dispatch.ask(asker, clock::at(started)) {
+            Answer::Connection(mut lent) => {
+                self.begin_hold(&mut lent, place);
+                return Ok((lent, CheckoutOutcome::Immediate));
+            }
+            Answer::Room(slot) => {
+                let lent = self.open_for(slot, place, started, deadline)?;
+                return Ok((lent, CheckoutOutcome::Immediate));
+            }
+            Answer::Unavailable { refill } => {
+                if refill {
+                    self.ask_for_refill();
+                }
+                return Err(self.error(CheckoutErrorKind::Unavailable, started));
+            }
+            Answer::Overloaded => return Err(self.error(CheckoutErrorKind::Overloaded, started)),
+            Answer::Closed => return Err(self.error(CheckoutErrorKind::Closed, started)),
+            Answer::Wait(waiter) => waiter,
+        };
+        let lent = match self.dispatch.wait(&waiter, deadline) {
+            Some(Turn::Connection(mut lent)) => {
+                self.time_hold(&mut lent);
+                lent
+            }
+            Some(Turn::Room(slot)) => self.open_for(slot, place, started, deadline)?,
+            Some(Turn::Closed) => return Err(self.error(CheckoutErrorKind::Closed, started)),
+            None => {
+                let mut error = self.error(CheckoutErrorKind::Timeout, started);
+                // Nobody is in the way: it is the opening that takes so long.
+                if error.held == 0 && error.cause.is_some() {
+                    error.kind = CheckoutErrorKind::Connect;
+                }
+                return Err(error);
+            }
+        };
+        Ok((lent, CheckoutOutcome::Waited))
+    }
+
+    #[inline]
+    fn begin_hold(&self, lent: &mut Lent<M>, place: Place) {
+        let since = self.time_hold(lent).unwrap_or_else(clock::coarse);
+        self.dispatch.note(lent.slot).hold(place, since);
+    }
+
+    /// Reads the clock if this hold is one of those to be timed.
+    #[inline]
+    fn time_hold(&self, lent: &mut Lent<M>) -> Option<u64> {
+        lent.until_timed -= 1;
+        if lent.until_timed == 0 {
+            let sampling = self.settings.hold_sampling;
+            (lent.until_timed, lent.timed_since) = match sampling {
+                0 => (u32::MAX, None),
+                _ => (sampling, Some(clock::now())),
+            };
+        }
+        lent.timed_since
+    }
+
+    fn open_for(
+        &self,
+        slot: usize,
+        place: Place,
+        started: Instant,
+        deadline: Option<Instant>,
+    ) -> Result<Box<Lent<M>>, CheckoutError> {
+        let mut lent = self.open(slot, started, deadline)?;
+        self.begin_hold(&mut lent, place);
+        Ok(lent)
+    }
+
+    /// Has r2d2 open a connection into a slot that is reserved for the caller.
+    ///
+    /// r2d2 tries again with back-off until the deadline, which is what a cause that heals (no file
+    /// descriptor left, say) needs.
+    fn open(
+        &self,
+        slot: usize,
+        started: Instant,
+        deadline: Option<Instant>,
+    ) -> Result<Box<Lent<M>>, CheckoutError> {
+        let patience =
+            deadline.map_or(Duration::MAX / 4, |at| at.saturating_duration_since(started));
+        let asked = Instant::now();
+        // r2d2 adds its time-out to the clock and would panic on an overflow.
+        let patience =
+            patience.saturating_sub(asked - started).min(Duration::from_secs(86_400 * 365));
+        match self.source.get_timeout(patience) {
+            Ok(connection) => {
+                self.settings.metrics.opened.increment(1);
+                self.dispatch.note(slot).opened(clock::now());
+                Ok(Box::new(Lent { connection, slot, until_timed: 1, timed_since: None }))
+            }
+            Err(_) => {
+                self.dispatch.vacate(slot);
+                let kind = match self.last_failure.get() {
+                    Some(_) => CheckoutErrorKind::Connect,
+                    None => CheckoutErrorKind::Timeout,
+                };
+                Err(self.error(kind, started))
+            }
+        }
+    }
+
+    fn error(&self, kind: CheckoutErrorKind, started: Instant) -> CheckoutError {
+        let mut held = self.held();
+        CheckoutError {
+            role: self.settings.role,
+            kind,
+            waited: started.elapsed(),
+            limit: self.settings.limit,
+            held: held.len(),
+            waiting: self.dispatch.waiting(),
+            longest: (!held.is_empty()).then(|| Box::new(held.swap_remove(0))),
+            cause: self.last_failure.get(),
+        }
+    }
+}
+
+/// The check-in.
+impl<M: Manage> Shared<M> {
+    /// Inspects, then hands on, parks or closes.
+    #[inline]
+    pub(super) fn check_in(&self, mut lent: Box<Lent<M>>) {
+        let connection = &mut lent.connection.connection;
+        // A panic here would leave the holder's name and the room behind.
+        let inspect = AssertUnwindSafe(|| self.manager.has_broken(connection));
+        let broken = catch_unwind(inspect).unwrap_or(true);
+        if let Some(since) = lent.timed_since.take() {
+            self.counts.hold(lent.slot, clock::now().saturating_sub(since));
+        }
+        if broken {
+            self.replace(*lent, CloseReason::Broken);
+        } else if self.has_expired(lent.slot) {
+            self.replace(*lent, CloseReason::Lifetime);
+        } else {
+            self.give(lent);
+        }
+    }
+
+    #[inline]
+    fn give(&self, lent: Box<Lent<M>>) {
+        if let Some(lent) = self.dispatch.give(lent.slot, lent) {
+            self.discard(*lent, CloseReason::PoolClosed);
+        }
+    }
+
+    #[inline]
+    fn has_expired(&self, slot: usize) -> bool {
+        self.settings.max_lifetime.is_some_and(|limit| {
+            let opened = self.dispatch.note(slot).opened_at();
+            u128::from(clock::coarse().saturating_sub(opened)) >= limit.as_nanos()
+        })
+    }
+
+    /// Closes a connection; another is opened by whoever waits, or else in the background.
+    #[cold]
+    pub(super) fn replace(&self, lent: Lent<M>, reason: CloseReason) {
+        let closed = self.dispatch.is_closed();
+        self.discard(lent, if closed { CloseReason::PoolClosed } else { reason });
+        if self.dispatch.miss() {
+            self.ask_for_refill();
+        }
+    }
+
+    pub(super) fn discard(&self, lent: Lent<M>, reason: CloseReason) {
+        let slot = lent.slot;
+        let mut connection = lent.connection;
+        connection.discard = true;
+        // Closed here, by r2d2, before the room is given up: r2d2 counts against the same limit.
+        // A value of the caller's that lives in it may panic when it is dropped.
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(connection)));
+        if let Err(panic) = dropped {
+            let message = crate::error::panic_message(&*panic);
+            tracing::error!(role = self.settings.role, message, "closing a connection panicked");
+        }
+        self.settings.metrics.closed(reason);
+        self.dispatch.vacate(slot);
+    }
+
+    fn ask_for_refill(&self) {
+        // Full means that housekeeping has been told already.
+        let _ = self.settings.refill.try_send(());
+    }
+
+    pub(super) fn refill(&self) {
+        while let Some(slot) = self.dispatch.missing_room() {
+            let now = Instant::now();
+            match self.open(slot, now, Some(now + REOPEN_PATIENCE)) {
+                Ok(lent) => self.give(lent),
+                Err(error) => {
+                    tracing::warn!(role = self.settings.role, %error, "could not reopen a connection; the next checkout will try again");
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.settings.metrics.limit.set(0.0);
+        for (_, lent) in self.dispatch.close() {
+            self.discard(*lent, CloseReason::PoolClosed);
+        }
+        self.publish_metrics();
+    }
+}
+
+impl<M: Manage> Drop for Shared<M> {
+    /// The last guard is gone: what it counted is not lost.
+    fn drop(&mut self) {
+        self.publish_metrics();
+    }
+}

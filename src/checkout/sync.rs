@@ -1,0 +1,38 @@
+//! The primitives that the queue and the slots are built on.
+//!
+//! They are named here, and only here, so that `tests/loom` can compile the same files with loom's
+//! and try every interleaving of three threads. `parking_lot` itself has no loom support.
+
+use std::time::Instant;
+
+pub(super) use crossbeam_utils::atomic::AtomicCell;
+pub(super) use parking_lot::{Mutex, MutexGuard};
+pub(super) use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+/// Takes its guard by value, as loom's does.
+pub(super) struct Condvar(parking_lot::Condvar);
+
+impl Condvar {
+    pub(super) fn new() -> Self {
+        Self(parking_lot::Condvar::new())
+    }
+
+    pub(super) fn wait<'g, T>(&self, mut guard: MutexGuard<'g, T>) -> MutexGuard<'g, T> {
+        self.0.wait(&mut guard);
+        guard
+    }
+
+    /// `true` = the deadline has passed.
+    pub(super) fn wait_until<'g, T>(
+        &self,
+        mut guard: MutexGuard<'g, T>,
+        deadline: Instant,
+    ) -> (MutexGuard<'g, T>, bool) {
+        let passed = self.0.wait_until(&mut guard, deadline).timed_out();
+        (guard, passed)
+    }
+
+    pub(super) fn notify_one(&self) {
+        self.0.notify_one();
+    }
+}

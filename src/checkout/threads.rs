@@ -1,0 +1,37 @@
+//! The threads that hold and wait: their numbers, and what each remembers.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// For how many pools a thread remembers its last slot. More pools share these.
+pub(super) const POOLS: usize = 8;
+
+thread_local! {
+    static NUMBER: Cell<u64> = const { Cell::new(0) };
+    static LAST_SLOTS: [Cell<usize>; POOLS] = const { [const { Cell::new(usize::MAX) }; POOLS] };
+}
+
+/// A number for the calling thread that no other thread of this process ever has. Never 0.
+///
+/// The standard library's id would cost a reference count for each look.
+#[inline]
+pub(super) fn number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NUMBER.with(|number| {
+        if number.get() == 0 {
+            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        number.get()
+    })
+}
+
+/// The slot that the calling thread had last of this pool; far too great if it had none.
+#[inline]
+pub(super) fn last_slot(pool: usize) -> usize {
+    LAST_SLOTS.with(|slots| slots[pool].get())
+}
+
+#[inline]
+pub(super) fn set_last_slot(pool: usize, slot: usize) {
+    LAST_SLOTS.with(|slots| slots[pool].set(slot));
+}

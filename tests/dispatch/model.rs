@@ -1,0 +1,149 @@
+//! The rules, as plainly as they can be said.
+
+/// What becomes of somebody who asks or waits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Outcome {
+    /// Has a connection, or room to open one.
+    Served,
+    Waits,
+    TimedOut,
+    Unavailable,
+    Overloaded,
+    Closed,
+}
+
+/// One who waits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Waiting {
+    InLine,
+    /// Given a connection or room, which the thread has not seen yet.
+    Granted,
+    Refused,
+}
+
+pub(crate) struct Model {
+    pub(crate) limit: usize,
+    max_waiters: usize,
+    overtaking: u64,
+    /// Connections that nobody holds.
+    pub(crate) free: usize,
+    /// Room for connections that are not open.
+    vacant: usize,
+    pub(crate) held: usize,
+    /// In order of arrival, those who have not woken included.
+    waiting: Vec<Waiting>,
+    first_since: u64,
+    pub(crate) closed: bool,
+}
+
+impl Model {
+    pub(crate) fn new(limit: usize, max_waiters: usize, overtaking: u64) -> Self {
+        let (free, held, first_since) = (0, 0, 0);
+        let (waiting, closed) = (Vec::new(), false);
+        let vacant = limit;
+        Self { limit, max_waiters, overtaking, free, vacant, held, waiting, first_since, closed }
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        self.limit - self.vacant
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.waiting.iter().filter(|waiting| **waiting == Waiting::InLine).count()
+    }
+
+    pub(crate) fn ask(&mut self, may_wait: bool, now: u64) -> Outcome {
+        let young = now - self.first_since < self.overtaking;
+        if self.closed {
+            Outcome::Closed
+        } else if self.free > 0
+            && (self.queued() == 0 || (may_wait && (young || self.queued() < self.free)))
+        {
+            self.free -= 1;
+            self.held += 1;
+            Outcome::Served
+        } else if !may_wait {
+            Outcome::Unavailable
+        } else if self.vacant > 0 {
+            self.vacant -= 1;
+            self.held += 1;
+            Outcome::Served
+        } else if self.queued() >= self.max_waiters {
+            Outcome::Overloaded
+        } else {
+            if self.queued() == 0 {
+                self.first_since = now;
+            }
+            self.waiting.push(Waiting::InLine);
+            Outcome::Waits
+        }
+    }
+
+    pub(crate) fn give(&mut self, now: u64) {
+        self.held -= 1;
+        self.free += 1;
+        self.settle(now);
+    }
+
+    pub(crate) fn vacate(&mut self) {
+        self.held -= 1;
+        self.vacant += 1;
+        self.settle(crate::clock::now());
+    }
+
+    pub(crate) fn wake(&mut self, at: usize, deadline: bool, now: u64) -> Outcome {
+        let before = self.waiting[..at].iter().filter(|w| **w == Waiting::InLine).count();
+        let outcome = match self.waiting[at] {
+            Waiting::Granted => Outcome::Served,
+            Waiting::Refused => Outcome::Closed,
+            // Enough for everybody before as well.
+            Waiting::InLine if before < self.free => {
+                self.free -= 1;
+                Outcome::Served
+            }
+            Waiting::InLine if deadline => Outcome::TimedOut,
+            Waiting::InLine => return Outcome::Waits,
+        };
+        let was_first = self.waiting[at] == Waiting::InLine && before == 0;
+        if outcome == Outcome::Served {
+            self.held += 1;
+        }
+        if self.waiting[at] == Waiting::Granted {
+            // Counted as held from the grant on by nobody else.
+            self.waiting.remove(at);
+            return outcome;
+        }
+        self.waiting.remove(at);
+        if was_first {
+            self.first_since = now;
+        }
+        self.settle(now);
+        outcome
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.vacant += self.free;
+        self.free = 0;
+        for waiting in &mut self.waiting {
+            if *waiting == Waiting::InLine {
+                *waiting = Waiting::Refused;
+            }
+        }
+    }
+
+    /// Room goes to the first at once; a connection when newcomers have had their time.
+    fn settle(&mut self, now: u64) {
+        while let Some(at) = self.waiting.iter().position(|w| *w == Waiting::InLine) {
+            if self.vacant > 0 {
+                self.vacant -= 1;
+            } else if self.free > 0 && now - self.first_since >= self.overtaking {
+                self.free -= 1;
+            } else {
+                return;
+            }
+            self.waiting[at] = Waiting::Granted;
+            self.first_since = now;
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Every interleaving of three threads over the slots, the queue and the hand-over.
+//!
+//! The files under test are compiled here by themselves, with loom's primitives in place of the real
+//! ones, so that nothing else has to be built for it. A wait with a deadline is modelled as one that
+//! times out as soon as no message is there: loom tries every moment at which that can be. A wait
+//! without one that is never woken is a deadlock, which loom reports. The clock is scripted.
+//!
+//! `cargo test` tries all interleavings with at most two preemptions, which is where such faults are
+//! found if there are any; `LOOM_MAX_PREEMPTIONS=4 cargo test --release --test loom` tries more.
+
+#![allow(dead_code, unreachable_pub)]
+
+#[path = "../../src/checkout/dispatch.rs"]
+mod dispatch;
+#[path = "../../src/checkout/holders.rs"]
+mod holders;
+#[path = "../../src/checkout/queue.rs"]
+mod queue;
+#[path = "../../src/checkout/slots.rs"]
+mod slots;
+#[path = "../../src/who.rs"]
+mod who;
+
+mod clock;
+mod sync;
+mod threads;
+
+use std::panic::Location;
+use std::time::Instant;
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+
+use dispatch::{Answer, Dispatch};
+use holders::Asker;
+use queue::Turn;
+
+/// How a thread asks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ask {
+    /// Until it is served.
+    Patiently,
+    /// With a deadline that passes as soon as it matters.
+    Impatiently,
+    /// Without waiting.
+    Try,
+}
+
+use Ask::{Impatiently, Patiently, Try};
+
+/// A pool of slots, and how often each connection is in somebody's hands.
+struct Model {
+    dispatch: Dispatch<usize>,
+    hands: Vec<AtomicUsize>,
+    open: AtomicUsize,
+}
+
+impl Model {
+    fn new(limit: usize, opened: usize, max_waiters: usize, overtaking: u64) -> Arc<Self> {
+        let model = Self {
+            dispatch: Dispatch::new(limit, max_waiters, overtaking),
+            hands: (0..limit).map(|_| AtomicUsize::new(0)).collect(),
+            open: AtomicUsize::new(0),
+        };
+        for _ in 0..opened {
+            let slot = model.dispatch.room().unwrap();
+            assert!(model.dispatch.give(slot, slot).is_none());
+        }
+        Arc::new(model)
+    }
+
+    /// A checkout; `None` when it ended without a connection, which it may do only if it can.
+    fn check_out(&self, ask: Ask) -> Option<usize> {
+        let connection = self.ask(ask)?;
+        assert_eq!(self.hands[connection].fetch_add(1, Ordering::Relaxed), 0, "two owners");
+        Some(connection)
+    }
+
+    fn ask(&self, ask: Ask) -> Option<usize> {
+        if let Some(connection) = self.dispatch.take() {
+            return Some(connection);
+        }
+        let asker = (ask != Try).then(|| Asker::current(Location::caller()));
+        match self.dispatch.ask(asker, clock::now()) {
+            Answer::Connection(connection) => Some(connection),
+            Answer::Room(slot) => Some(self.open(slot)),
+            Answer::Unavailable { .. } => {
+                assert_eq!(ask, Try);
+                None
+            }
+            Answer::Overloaded | Answer::Closed => None,
+            Answer::Wait(waiter) => {
+                let deadline = (ask == Impatiently).then(Instant::now);
+                match self.dispatch.wait(&waiter, deadline) {
+                    Some(Turn::Connection(connection)) => Some(connection),
+                    Some(Turn::Room(slot)) => Some(self.open(slot)),
+                    Some(Turn::Closed) => None,
+                    None => {
+                        assert_eq!(ask, Impatiently, "a wait without a deadline ended in vain");
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    fn open(&self, slot: usize) -> usize {
+        let open = self.open.fetch_add(1, Ordering::Relaxed);
+        assert!(open < self.hands.len(), "above the limit");
+        slot
+    }
+
+    fn check_in(&self, connection: usize) {
+        self.hands[connection].fetch_sub(1, Ordering::Relaxed);
+        if self.dispatch.give(connection, connection).is_some() {
+            self.dispatch.vacate(connection);
+        }
+    }
+
+    /// The connection is closed instead of being given back.
+    fn discard(&self, connection: usize) {
+        self.hands[connection].fetch_sub(1, Ordering::Relaxed);
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.dispatch.vacate(connection);
+    }
+
+    /// When all is over, everything that is open is idle, and can be had at once.
+    fn check_all_is_back(&self, open: usize) {
+        assert_eq!(self.dispatch.waiting(), 0);
+        assert_eq!(self.dispatch.open(), open);
+        for _ in 0..open {
+            assert!(self.dispatch.take().is_some(), "a connection is lost");
+        }
+    }
+}
+
+/// Runs each of these threads' work beside the others, in every order.
+fn explore(
+    make: impl Fn() -> Arc<Model> + Send + Sync + 'static,
+    threads: &[fn(&Model)],
+    check: impl Fn(&Model) + Send + Sync + 'static,
+) {
+    let threads = threads.to_vec();
+    let mut builder = loom::model::Builder::new();
+    if builder.preemption_bound.is_none() {
+        builder.preemption_bound = Some(2);
+    }
+    builder.check(move || {
+        clock::reset();
+        let model = make();
+        let others: Vec<_> = threads[1..]
+            .iter()
+            .enumerate()
+            .map(|(number, work)| {
+                let (work, model) = (*work, Arc::clone(&model));
+                loom::thread::spawn(move || {
+                    threads::set_number(number as u64 + 2);
+                    work(&model);
+                })
+            })
+            .collect();
+        threads[0](&model);
+        for other in others {
+            other.join().unwrap();
+        }
+        check(&model);
+    });
+}
+
+fn patient(model: &Model) {
+    let connection = model.check_out(Patiently).expect("it waits until it is served");
+    model.check_in(connection);
+}
+
+fn impatient(model: &Model) {
+    if let Some(connection) = model.check_out(Impatiently) {
+        model.check_in(connection);
+    }
+}
+
+fn tries(model: &Model) {
+    if let Some(connection) = model.check_out(Try) {
+        model.check_in(connection);
+    }
+}
+
+fn breaks_it(model: &Model) {
+    let connection = model.check_out(Patiently).expect("it waits until it is served");
+    model.discard(connection);
+}
+
+/// Strict order, newcomers first for ever, and newcomers first until the clock has moved on.
+const OVERTAKING: [u64; 3] = [0, u64::MAX, 2];
+
+fn on_one_connection(threads: &[fn(&Model)]) {
+    for overtaking in OVERTAKING {
+        explore(
+            move || Model::new(1, 1, 8, overtaking),
+            threads,
+            |model| model.check_all_is_back(1),
+        );
+    }
+}
+
+#[test]
+fn three_who_wait_for_one_connection_are_all_served() {
+    on_one_connection(&[patient, patient, patient]);
+}
+
+#[test]
+fn a_deadline_beside_two_who_wait_loses_nothing() {
+    on_one_connection(&[patient, patient, impatient]);
+}
+
+#[test]
+fn two_deadlines_beside_one_who_waits_lose_nothing() {
+    on_one_connection(&[patient, impatient, impatient]);
+}
+
+#[test]
+fn three_deadlines_lose_nothing() {
+    on_one_connection(&[impatient, impatient, impatient]);
+}
+
+#[test]
+fn who_only_tries_beside_those_who_wait_takes_nothing_away() {
+    on_one_connection(&[patient, patient, tries]);
+    on_one_connection(&[patient, impatient, tries]);
+}
+
+#[test]
+fn two_connections_for_three_are_all_back_in_the_end() {
+    for overtaking in OVERTAKING {
+        for threads in [[patient as fn(&Model), patient, patient], [patient, patient, impatient]] {
+            explore(
+                move || Model::new(2, 2, 8, overtaking),
+                &threads,
+                |model| model.check_all_is_back(2),
+            );
+        }
+    }
+}
+
+#[test]
+fn room_is_given_to_one_of_those_who_wait_for_it() {
+    for overtaking in OVERTAKING {
+        // Whoever comes first opens the one connection; what was broken is opened again.
+        explore(
+            move || Model::new(1, 0, 8, overtaking),
+            &[breaks_it, patient, patient],
+            |model| {
+                let open = model.dispatch.open();
+                assert!(open <= 1);
+                model.check_all_is_back(open);
+            },
+        );
+        explore(
+            move || Model::new(1, 0, 8, overtaking),
+            &[breaks_it, patient, impatient],
+            |model| {
+                let open = model.dispatch.open();
+                assert!(open <= 1);
+                model.check_all_is_back(open);
+            },
+        );
+    }
+}
+
+#[test]
+fn a_full_queue_refuses_and_serves_those_who_are_in_it() {
+    for overtaking in OVERTAKING {
+        let refused_or_served: fn(&Model) = |model| {
+            if let Some(connection) = model.check_out(Patiently) {
+                model.check_in(connection);
+            }
+        };
+        explore(
+            move || Model::new(1, 1, 1, overtaking),
+            &[refused_or_served, refused_or_served, refused_or_served],
+            |model| model.check_all_is_back(1),
+        );
+    }
+}
+
+#[test]
+fn closing_ends_every_wait_and_keeps_no_connection() {
+    for overtaking in OVERTAKING {
+        let ended_or_served: fn(&Model) = |model| {
+            if let Some(connection) = model.check_out(Patiently) {
+                model.check_in(connection);
+            }
+        };
+        let closes: fn(&Model) = |model| {
+            for (slot, _) in model.dispatch.close() {
+                model.dispatch.vacate(slot);
+            }
+        };
+        explore(
+            move || Model::new(1, 1, 8, overtaking),
+            &[ended_or_served, ended_or_served, closes],
+            |model| {
+                assert_eq!(model.dispatch.open(), 0, "a connection outlived its pool");
+                assert!(model.dispatch.take().is_none());
+            },
+        );
+    }
+}
+
+#[test]
+fn strict_order_is_the_order_of_arrival() {
+    // One holds, two arrive: whichever the queue has first is served first.
+    static ORDER: AtomicOrder = AtomicOrder::new();
+    let waits: fn(&Model) = |model| {
+        let asker = Asker::current(Location::caller());
+        let Answer::Wait(waiter) = model.dispatch.ask(Some(asker), 0) else {
+            panic!("the only connection is held");
+        };
+        let arrived = waiter.number;
+        let Some(Turn::Connection(connection)) = model.dispatch.wait(&waiter, None) else {
+            panic!("no turn");
+        };
+        ORDER.served(arrived);
+        model.check_in_uncounted(connection);
+    };
+    // It holds the only connection from the start, and gives it back when both have arrived.
+    let holds: fn(&Model) = |model| {
+        while model.dispatch.waiting() < 2 {
+            loom::thread::yield_now();
+        }
+        assert!(model.dispatch.take().is_none(), "a newcomer overtook");
+        model.check_in_uncounted(0);
+    };
+    explore(
+        || {
+            ORDER.reset();
+            let model = Model::new(1, 1, 8, 0);
+            assert_eq!(model.dispatch.take(), Some(0));
+            model
+        },
+        &[holds, waits, waits],
+        |model| model.check_all_is_back(1),
+    );
+}
+
+impl Model {
+    fn check_in_uncounted(&self, connection: usize) {
+        assert!(self.dispatch.give(connection, connection).is_none());
+    }
+}
+
+/// The number of the waiter that was served last. Not loom's: it is not what is tested.
+struct AtomicOrder(std::sync::atomic::AtomicU64);
+
+impl AtomicOrder {
+    const fn new() -> Self {
+        Self(std::sync::atomic::AtomicU64::new(0))
+    }
+
+    fn reset(&self) {
+        self.0.store(0, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn served(&self, number: u64) {
+        let before = self.0.swap(number, std::sync::atomic::Ordering::Relaxed);
+        assert!(before < number, "{number} was served after {before}");
+    }
+}
