@@ -118,6 +118,5 @@ fn run(command: &str, options: &Options, suite: &suites::Suite) -> anyhow::Resul
     report::write_json(command, options, programs.versions(), &all, &figures)?;
     (suite.charts)(&options.out, &all)?;
     eprintln!("{} s; JSON and charts are in {}", begin.elapsed().as_secs(), options.out.display());
-    ensure!(!all.is_empty(), "nothing was measured");
     Ok(())
 }

@@ -2,8 +2,6 @@
 
 use serde::Serialize;
 
-use crate::seen::Seen;
-
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Figure {
     pub(crate) name: String,
@@ -15,10 +13,9 @@ impl Figure {
         Self { name: name.into(), value }
     }
 
-    /// How many times as much tenure does as `peer`.
-    pub(crate) fn throughput(name: String, tenure: &Seen, peer: &Seen) -> Self {
-        // A peer may come to a standstill in a short window.
-        Self::new(name, tenure.per_second(0) / peer.per_second(0).max(1.0))
+    /// How many times as much tenure does as `peer`; `None` when the peer came to a standstill.
+    pub(crate) fn throughput(name: String, tenure: f64, peer: f64) -> Option<Self> {
+        (peer > 0.0).then(|| Self::new(name, tenure / peer))
     }
 
     /// How many times as long one waits for `peer`; `None` when one of both was not timed.

@@ -155,3 +155,20 @@ fn variant(seen: &Seen) -> Value {
         .collect();
     json!({ "name": seen.label, "first_failure": seen.first_failure(), "loads": loads })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{duration, significant};
+
+    #[test]
+    fn numbers_are_as_long_as_they_mean_something() {
+        assert_eq!(significant(0.99912), "0.9991");
+        assert_eq!(significant(7.046), "7.05");
+        assert_eq!(significant(52.31), "52.3");
+        assert_eq!(significant(13_021.4), "13021");
+        assert_eq!(significant(0.0), "0");
+        assert_eq!(duration(646.3), "646 ns");
+        assert_eq!(duration(5_690_000.0), "5.69 ms");
+        assert_eq!(duration(f64::INFINITY), "-");
+    }
+}

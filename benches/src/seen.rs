@@ -87,3 +87,15 @@ fn median(mut values: Vec<f64>) -> f64 {
         _ => f64::midpoint(values[middle - 1], values[middle]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_median_does_not_mind_the_order() {
+        assert_eq!(median(vec![9.0, 1.0, 5.0]), 5.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 100.0]), 3.0);
+        assert!(median(vec![]).is_nan());
+    }
+}

@@ -217,3 +217,50 @@ impl Timer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(counts: &[u64]) -> Sample {
+        Sample {
+            seconds: 2.0,
+            cpu_seconds: 0.0,
+            counts: counts.to_vec(),
+            succeeded: 0,
+            failed: 0,
+            first_failure: None,
+            waits: None,
+        }
+    }
+
+    #[test]
+    fn jain_is_1_when_all_have_as_many_and_1_in_n_when_one_has_all() {
+        assert_eq!(sample(&[5, 5, 5, 5]).jain(), 1.0);
+        assert_eq!(sample(&[0, 20, 0, 0]).jain(), 0.25);
+        assert_eq!(sample(&[0, 0]).jain(), 0.0);
+    }
+
+    #[test]
+    fn throughput_is_of_all_callers() {
+        assert_eq!(sample(&[5, 7]).per_second(), 6.0);
+    }
+
+    #[test]
+    fn percentiles_among_those_that_waited_leave_out_the_others() {
+        let mut timer = Timer::new();
+        for _ in 0..9_900 {
+            timer.record(Duration::from_nanos(100));
+        }
+        for wait in 1..=100 {
+            timer.record(Duration::from_millis(wait));
+        }
+        let waits = timer.waits();
+        assert!(waits.p50 < 1_000);
+        assert!(waits.p99 < 1_000_000, "{}", waits.p99);
+        assert!((waits.share_waited - 0.01).abs() < 1e-9);
+        let p99 = waits.p99_waited as f64 / 1e6;
+        assert!((98.0..=101.0).contains(&p99), "{p99} ms");
+        assert_eq!(waits.max, 100_000_000);
+    }
+}

@@ -144,3 +144,63 @@ impl Pace {
         due
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// A pool of one, and how often it was held.
+    #[derive(Default)]
+    struct One {
+        held: Mutex<()>,
+        times: AtomicU64,
+    }
+
+    impl Blocking for One {
+        fn hold(&self, held: impl FnOnce()) -> anyhow::Result<()> {
+            let _guard = self.held.lock().expect("nobody panics");
+            self.times.fetch_add(1, Ordering::Relaxed);
+            held();
+            Ok(())
+        }
+
+        fn query(&self, _: i64) -> anyhow::Result<i64> {
+            anyhow::bail!("always")
+        }
+    }
+
+    fn window(operation: Operation, timed: bool) -> Window {
+        Window {
+            warm_up: Duration::from_millis(1),
+            length: Duration::from_millis(20),
+            loads: vec![Load { callers: 3, operation, timed, rate: None }],
+        }
+    }
+
+    #[test]
+    fn every_success_is_counted_and_those_in_the_window_are_throughput() {
+        let threads = Threads { peer: One::default(), items: 1 };
+        let hold = Operation::Hold(Duration::from_micros(50));
+        let samples = threads.run(&window(hold, true)).expect("it runs");
+        let [sample] = &samples[..] else { panic!("one load, {} samples", samples.len()) };
+        assert_eq!(sample.succeeded, threads.peer.times.load(Ordering::Relaxed));
+        assert_eq!(sample.counts.len(), 3);
+        assert!((1..=sample.succeeded).contains(&sample.operations()));
+        // One at a time, 50 us each.
+        assert!(sample.operations() as f64 <= sample.seconds / 50e-6 + 1.0);
+        assert!(sample.waits.is_some());
+    }
+
+    #[test]
+    fn failures_are_counted_apart() {
+        let threads = Threads { peer: One::default(), items: 1 };
+        let samples = threads.run(&window(Operation::Query, false)).expect("it runs");
+        assert_eq!((samples[0].succeeded, samples[0].operations()), (0, 0));
+        assert!(samples[0].failed > 0);
+        assert_eq!(samples[0].first_failure.as_deref(), Some("always"));
+        assert!(samples[0].waits.is_none());
+    }
+}

@@ -8,3 +8,16 @@ pub fn locked(lock: &str, name: &str) -> (String, String) {
     let version = version.and_then(|line| line.strip_suffix('"')).unwrap_or("unknown");
     (name.to_owned(), version.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::locked;
+
+    #[test]
+    fn the_version_is_found_by_the_whole_name() {
+        let lock = "[[package]]\nname = \"r2d2_sqlite\"\nversion = \"0.35.0\"\n\n\
+                    [[package]]\nname = \"r2d2\"\nversion = \"0.8.10\"\n";
+        assert_eq!(locked(lock, "r2d2"), ("r2d2".to_owned(), "0.8.10".to_owned()));
+        assert_eq!(locked(lock, "none").1, "unknown");
+    }
+}

@@ -139,19 +139,17 @@ fn figures(all: &[Measured]) -> Vec<Figure> {
         let exhausted = name.starts_with("exhaust");
         for peer in cell.peers() {
             let vs = peer.variant.name;
+            let throughput =
+                |name| Figure::throughput(name, tenure.per_second(0), peer.per_second(0));
             if exhausted {
                 let wait = |what, of: fn(&Measured, &Seen) -> Option<f64>| {
                     Figure::wait(format!("{name}.{what}.vs_{vs}"), of(cell, tenure), of(cell, peer))
                 };
                 figures.extend(wait("p99", p99));
                 figures.extend(wait("max", longest));
-                figures.push(Figure::throughput(
-                    format!("{name}.throughput.vs_{vs}"),
-                    tenure,
-                    peer,
-                ));
+                figures.extend(throughput(format!("{name}.throughput.vs_{vs}")));
             } else {
-                figures.push(Figure::throughput(format!("{name}.vs_{vs}"), tenure, peer));
+                figures.extend(throughput(format!("{name}.vs_{vs}")));
             }
         }
         if exhausted {

@@ -130,7 +130,7 @@ fn figures(all: &[Measured]) -> Vec<Figure> {
         let Some(tenure) = cell.tenure().next() else { continue };
         for peer in cell.peers() {
             let name = format!("{}.vs_{}", cell.name, peer.label);
-            figures.push(Figure::new(name, reads(tenure) / reads(peer).max(1.0)));
+            figures.extend(Figure::throughput(name, reads(tenure), reads(peer)));
         }
         let writers = tenure.loads.get(WRITE).map_or(0, |load| load.callers);
         let kind = cell.name.split('.').nth(1).unwrap_or_default();

@@ -63,11 +63,9 @@ fn figures(all: &[Measured]) -> Vec<Figure> {
             let name = format!("{}.{}", cell.name, tenure.variant.name);
             for peer in cell.peers() {
                 let vs = peer.variant.name;
-                figures.push(Figure::throughput(
-                    format!("{name}.throughput.vs_{vs}"),
-                    tenure,
-                    peer,
-                ));
+                let (ours, theirs) = (tenure.per_second(0), peer.per_second(0));
+                let throughput = format!("{name}.throughput.vs_{vs}");
+                figures.extend(Figure::throughput(throughput, ours, theirs));
                 for (what, of) in [("p999", p999 as fn(&_) -> _), ("max", longest)] {
                     let name = format!("{name}.{what}.vs_{vs}");
                     figures.extend(Figure::wait(name, of(tenure), of(peer)));
