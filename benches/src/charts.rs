@@ -67,6 +67,8 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 const COLUMNS: usize = 3;
 const PANEL_WIDTH: i32 = 400;
 const BAR_HEIGHT: i32 = 13;
+/// From the top of a bar to that of its text.
+const TEXT_DROP: i32 = 2;
 const BAR_STEP: i32 = 18;
 const LABELS_WIDTH: i32 = 150;
 const VALUES_WIDTH: i32 = 65;
@@ -110,10 +112,10 @@ pub(crate) fn panels(path: &Path, title: &str, note: &str, panels: &[Panel]) -> 
             for (number, bar) in panel.bars.iter().enumerate() {
                 let y = top + PANEL_TITLE + BAR_STEP * number as i32;
                 let end = bars_at + length(bar.value);
-                write(&root, &bar.label, (bars_at - 6, y), 12, INK, HPos::Right)?;
+                write(&root, &bar.label, (bars_at - 6, y + TEXT_DROP), 12, INK, HPos::Right)?;
                 let fill = ShapeStyle::from(bar.colour).filled();
                 draw(root.draw(&Rectangle::new([(bars_at, y), (end, y + BAR_HEIGHT)], fill)))?;
-                write(&root, &bar.text, (end + 5, y), 12, INK, HPos::Left)?;
+                write(&root, &bar.text, (end + 5, y + TEXT_DROP), 12, INK, HPos::Left)?;
             }
         }
         top += height_of(row);

@@ -58,9 +58,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     window: Option<u64>,
 
-    /// For `write`: so many connections for each peer, instead of its library's default.
+    /// For `write` and `read`: so many connections for each peer, instead of its library's default.
     #[arg(long, value_name = "N")]
     pub(crate) connections: Option<usize>,
+
+    /// For `read`: so many reading connections for tenure, instead of its default.
+    #[arg(long, value_name = "N")]
+    pub(crate) readers: Option<usize>,
 
     /// Run only the cells whose name contains one of these.
     #[arg(long, value_name = "TEXT", value_delimiter = ',')]

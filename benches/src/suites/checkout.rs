@@ -202,7 +202,7 @@ fn charts(out: &Path, all: &[Measured]) -> anyhow::Result<()> {
         charts::panels(
             &out.join(format!("{what}.svg")),
             title,
-            "time for each, all threads together; logarithmic, shorter is better",
+            "T threads on S connections: time for each, all threads together; logarithmic, shorter is better",
             &panels(&cells, |_, seen| Some(seen.nanos_each(0))),
         )?;
     }

@@ -40,8 +40,6 @@ const WRITE: usize = 1;
 struct Kind {
     name: &'static str,
     settings: Settings,
-    /// A connection for each reader and writer; else the library's default.
-    one_each: bool,
     operation: Operation,
 }
 
@@ -49,25 +47,13 @@ const KINDS: [Kind; 4] = [
     Kind {
         name: "equal",
         settings: Settings::Equal(Synchronous::Full),
-        one_each: true,
         operation: Operation::Query,
     },
-    Kind {
-        name: "default",
-        settings: Settings::Default,
-        one_each: false,
-        operation: Operation::Query,
-    },
-    Kind {
-        name: "recommended",
-        settings: Settings::Recommended,
-        one_each: false,
-        operation: Operation::Query,
-    },
+    Kind { name: "default", settings: Settings::Default, operation: Operation::Query },
+    Kind { name: "recommended", settings: Settings::Recommended, operation: Operation::Query },
     Kind {
         name: "snapshot8",
         settings: Settings::Equal(Synchronous::Full),
-        one_each: true,
         operation: Operation::Snapshot(SNAPSHOT),
     },
 ];
@@ -82,13 +68,10 @@ fn cells(options: &Options) -> Vec<Cell> {
             } else {
                 options.length(Duration::from_millis(500), Duration::from_millis(60))
             };
-            let peers = || SQL_PEERS.iter().copied();
-            let entry = |variant: Variant| entry(variant, kind, kind.operation, "", writers);
-            let mut entries: Vec<_> = std::iter::once(TENURE).chain(peers()).map(entry).collect();
+            let entry = |&variant: &Variant| entry(options, variant, kind, writers);
+            let mut entries: Vec<_> = [TENURE].iter().chain(SQL_PEERS).map(entry).collect();
             if matches!(kind.operation, Operation::Snapshot(_)) {
-                entries.extend(peers().map(|variant| {
-                    self::entry(variant, kind, Operation::Query, ONE_BY_ONE, writers)
-                }));
+                entries.extend(SQL_PEERS.iter().map(entry).map(one_by_one));
             }
             cells.push(Cell {
                 name: format!("read.{}.R{READERS}.W{writers}", kind.name),
@@ -107,21 +90,26 @@ fn is_mixed(kind: &str, writers: u32) -> bool {
     kind == "equal" && writers == 4
 }
 
-fn entry(variant: Variant, kind: Kind, operation: Operation, suffix: &str, writers: u32) -> Entry {
-    // tenure has its writing connection besides.
-    let each = if variant.is_tenure { READERS } else { READERS + writers };
+fn entry(options: &Options, variant: Variant, kind: Kind, writers: u32) -> Entry {
+    let operation = kind.operation;
     let mut loads = vec![Load { callers: READERS, operation, timed: false, rate: None }];
     if writers > 0 {
         let operation = Operation::Write;
         loads.push(Load { callers: writers, operation, timed: true, rate: Some(RATE) });
     }
     Entry {
-        label: format!("{}{suffix}", variant.name),
+        label: variant.name.to_owned(),
         variant,
-        connections: kind.one_each.then_some(each as usize),
+        connections: if variant.is_tenure { options.readers } else { options.connections },
         settings: kind.settings,
         loads,
     }
+}
+
+fn one_by_one(mut entry: Entry) -> Entry {
+    entry.label.push_str(ONE_BY_ONE);
+    entry.loads[READ].operation = Operation::Query;
+    entry
 }
 
 fn figures(all: &[Measured]) -> Vec<Figure> {
