@@ -41,7 +41,7 @@ const BY_CONNECTIONS_OF_16: &str = "connections_T16";
 const WAITED: f64 = 10_000.0;
 
 fn cells(options: &Options) -> Vec<Cell> {
-    let length = options.length(Duration::from_millis(100), Duration::from_millis(12));
+    let length = options.length(Duration::from_millis(100), Duration::from_millis(10));
     let mut cells = Vec::new();
     for (name, operation) in PLAIN {
         for (threads, size) in sizes() {
@@ -59,7 +59,7 @@ fn cells(options: &Options) -> Vec<Cell> {
         }
     }
     for (threads, size, micros) in EXHAUST {
-        let length = options.length(Duration::from_millis(600), Duration::from_millis(60));
+        let length = options.length(Duration::from_millis(600), Duration::from_millis(50));
         let operation = Operation::Hold(Duration::from_micros(micros));
         cells.push(Cell {
             name: format!("exhaust.T{threads}.S{size}.H{micros}"),

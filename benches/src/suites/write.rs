@@ -28,7 +28,7 @@ fn cells(options: &Options) -> Vec<Cell> {
                 (Synchronous::Normal, 64) => Duration::from_secs(2),
                 _ => Duration::from_secs(1),
             };
-            let length = options.length(full, Duration::from_millis(120));
+            let length = options.length(full, Duration::from_millis(100));
             cells.push(Cell {
                 name: format!("write.{name}.T{threads}"),
                 entries: TENURE_WRITERS
