@@ -1,0 +1,116 @@
+//! tenure as by default, with a Prometheus recorder installed, which every checkout then counts for.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use harness::protocol::{Recipe, Settings, Synchronous};
+use harness::sql::{BODY, INSERT, QUERY};
+use harness::threads::Blocking;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use tenure::metrics::{DURATION_BUCKETS, METRICS, MetricKind};
+use tenure::rusqlite;
+use tenure::{Pool, ReadSession};
+
+/// How often the exporter's own server, which is not run here, tidies the histograms.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// What the documentation recommends to who reads more than fits into the page caches.
+const RECOMMENDED_MMAP_MIB: u32 = 256;
+
+/// The ways to write.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Writing {
+    /// A transaction of one's own.
+    Plain,
+}
+
+#[derive(Debug)]
+pub(super) struct Tenure {
+    pool: Pool,
+    writing: Writing,
+    keeps_statements: bool,
+}
+
+impl Tenure {
+    pub(super) fn open(recipe: &Recipe, writing: Writing) -> anyhow::Result<Self> {
+        install_recorder()?;
+        let mut builder = Pool::builder().database(&recipe.database);
+        if let Some(connections) = recipe.connections {
+            builder = builder.readers(connections);
+        }
+        match recipe.settings {
+            // The other pragmas that are equal for all are tenure's defaults.
+            Settings::Equal(Synchronous::Normal) => {
+                builder = builder.synchronous(tenure::Synchronous::Normal);
+            }
+            Settings::Recommended => builder = builder.mmap_size_mib(RECOMMENDED_MMAP_MIB),
+            Settings::Equal(Synchronous::Full) | Settings::Default => {}
+        }
+        let keeps_statements = recipe.settings != Settings::Default;
+        Ok(Self { pool: builder.open()?, writing, keeps_statements })
+    }
+
+    #[inline]
+    fn query_on(&self, session: &ReadSession, id: i64) -> rusqlite::Result<i64> {
+        if self.keeps_statements {
+            session.prepare_cached(QUERY)?.query_row([id], |row| row.get(0))
+        } else {
+            session.query_row(QUERY, [id], |row| row.get(0))
+        }
+    }
+}
+
+impl Blocking for Tenure {
+    #[inline]
+    fn hold(&self, held: impl FnOnce()) -> anyhow::Result<()> {
+        let _reader = self.pool.read()?;
+        held();
+        Ok(())
+    }
+
+    #[inline]
+    fn query(&self, id: i64) -> anyhow::Result<i64> {
+        let reader = self.pool.read()?;
+        Ok(self.query_on(&reader, id)?)
+    }
+
+    fn snapshot(&self, ids: &[i64]) -> anyhow::Result<i64> {
+        let sum = self.pool.snapshot(|snapshot| {
+            let numbers = ids.iter().map(|&id| self.query_on(snapshot, id));
+            Ok(numbers.sum::<rusqlite::Result<_>>()?)
+        })?;
+        Ok(sum)
+    }
+
+    fn write(&self, caller: u32) -> anyhow::Result<()> {
+        match self.writing {
+            Writing::Plain => self.pool.transaction(|tx| {
+                if self.keeps_statements {
+                    tx.prepare_cached(INSERT)?.execute((caller, BODY))?;
+                } else {
+                    tx.execute(INSERT, (caller, BODY))?;
+                }
+                Ok(())
+            })?,
+        }
+        Ok(())
+    }
+}
+
+/// Once per process, and before the pool is opened: handles made earlier record nothing.
+fn install_recorder() -> anyhow::Result<()> {
+    let mut builder = PrometheusBuilder::new();
+    for metric in METRICS.iter().filter(|metric| metric.kind == MetricKind::Histogram) {
+        let name = Matcher::Full(metric.name.to_owned());
+        builder = builder.set_buckets_for_metric(name, DURATION_BUCKETS)?;
+    }
+    let recorder = builder.install_recorder().context("no recorder can be installed")?;
+    thread::Builder::new().name("upkeep".to_owned()).spawn(move || {
+        loop {
+            thread::sleep(UPKEEP);
+            recorder.run_upkeep();
+        }
+    })?;
+    Ok(())
+}

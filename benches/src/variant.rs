@@ -1,0 +1,61 @@
+//! What is compared, and which program each runs in.
+
+/// A peer, or a way to use tenure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Variant {
+    /// As in the names of figures.
+    pub(crate) name: &'static str,
+    pub(crate) program: Program,
+    pub(crate) is_tenure: bool,
+    /// Something to look at rather than a pool: without deadlines, counts or guards.
+    pub(crate) is_floor: bool,
+}
+
+/// Programs that link different versions of SQLite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Program {
+    /// This one, run again as a worker.
+    Own,
+    Sqlx,
+    AsyncSqlite,
+}
+
+const fn peer(name: &'static str, program: Program) -> Variant {
+    Variant { name, program, is_tenure: false, is_floor: false }
+}
+
+const fn tenure(name: &'static str) -> Variant {
+    Variant { name, program: Program::Own, is_tenure: true, is_floor: false }
+}
+
+const fn floor(name: &'static str) -> Variant {
+    Variant { name, program: Program::Own, is_tenure: false, is_floor: true }
+}
+
+pub(crate) const TENURE: Variant = tenure("tenure");
+
+/// Those that have a checkout.
+pub(crate) const CHECKOUT: &[Variant] = &[
+    TENURE,
+    peer("r2d2", Program::Own),
+    peer("r2d2_untested", Program::Own),
+    peer("deadpool", Program::Own),
+    peer("deadpool_unmanaged", Program::Own),
+    peer("bb8", Program::Own),
+    peer("sqlx", Program::Sqlx),
+    peer("deadpool_sqlite", Program::Own),
+    floor("crossbeam"),
+    floor("mutex_vec"),
+];
+
+/// Ways to write with tenure. A further one is named here and in `peers::open`.
+pub(crate) const TENURE_WRITERS: &[Variant] = &[tenure("plain")];
+
+/// Those that say how SQL is run.
+pub(crate) const SQL_PEERS: &[Variant] = &[
+    peer("r2d2", Program::Own),
+    peer("r2d2_untested", Program::Own),
+    peer("deadpool_sqlite", Program::Own),
+    peer("sqlx", Program::Sqlx),
+    peer("async_sqlite", Program::AsyncSqlite),
+];
