@@ -28,6 +28,7 @@ static TICKER: LazyLock<Option<Thread>> = LazyLock::new(|| {
 });
 
 /// Nanoseconds since some moment in the life of this process; never 0.
+#[inline(never)]
 pub(super) fn now() -> u64 {
     at(Instant::now())
 }

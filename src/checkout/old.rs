@@ -50,7 +50,7 @@ impl<M: Manage> Shared<M> {
                 && note.looks_idle()
                 && let Some(lent) = self.dispatch.withdraw(slot, 0)
             {
-                self.replace(*lent, CloseReason::Lifetime);
+                self.replace(lent, CloseReason::Lifetime);
             }
         }
     }

@@ -275,21 +275,27 @@ impl<M: Manage> Shared<M> {
         let inspect = AssertUnwindSafe(|| self.manager.has_broken(connection));
         let broken = catch_unwind(inspect).unwrap_or(true);
         if let Some(since) = lent.timed_since.take() {
-            self.counts.hold(lent.slot, clock::now().saturating_sub(since));
+            self.end_timed_hold(lent.slot, since);
         }
         if broken {
-            self.replace(*lent, CloseReason::Broken);
+            self.replace(lent, CloseReason::Broken);
         } else if self.has_expired(lent.slot) {
-            self.replace(*lent, CloseReason::Lifetime);
+            self.replace(lent, CloseReason::Lifetime);
         } else {
             self.give(lent);
         }
     }
 
+    // Apart from what every check-in does, so that this stays short.
+    #[inline(never)]
+    fn end_timed_hold(&self, slot: usize, since: u64) {
+        self.counts.hold(slot, clock::now().saturating_sub(since));
+    }
+
     #[inline]
     fn give(&self, lent: Box<Lent<M>>) {
         if let Some(lent) = self.dispatch.give(lent.slot, lent) {
-            self.discard(*lent, CloseReason::PoolClosed);
+            self.replace(lent, CloseReason::PoolClosed);
         }
     }
 
@@ -303,9 +309,11 @@ impl<M: Manage> Shared<M> {
 
     /// Closes a connection; another is opened by whoever waits, or else in the background.
     #[cold]
-    pub(super) fn replace(&self, lent: Lent<M>, reason: CloseReason) {
+    #[inline(never)]
+    #[allow(clippy::boxed_local)] // A pointer for the fast path to pass, rather than a copy.
+    pub(super) fn replace(&self, lent: Box<Lent<M>>, reason: CloseReason) {
         let closed = self.dispatch.is_closed();
-        self.discard(lent, if closed { CloseReason::PoolClosed } else { reason });
+        self.discard(*lent, if closed { CloseReason::PoolClosed } else { reason });
         if self.dispatch.miss() {
             self.ask_for_refill();
         }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-pub(crate) const POOLS: usize = 1;
+pub(crate) const POOLS: usize = 8;
 
 loom::thread_local! {
     static NUMBER: Cell<u64> = Cell::new(1);

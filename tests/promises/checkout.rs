@@ -188,6 +188,33 @@ fn the_pool_can_end_while_somebody_waits_or_holds() {
 }
 
 #[test]
+fn a_connection_is_closed_after_its_lifetime_and_another_opened() {
+    let builder = Pool::builder().readers(2).max_lifetime(Duration::from_secs(1));
+    let pool = Recorded::with(builder);
+    let held = pool.read().unwrap();
+    let closed = [("role", "read"), ("reason", "lifetime")];
+    let closed = || pool.value("tenure_connections_closed_total", &closed);
+    until("the idle one was replaced", || closed() >= 1.0 && pool.status().read.open == 2);
+    assert_eq!(pool.status().read.held.len(), 1, "the one that is held stays");
+    let before = closed();
+    drop(held);
+    until("the other one was replaced", || closed() > before && pool.status().read.open == 2);
+}
+
+#[test]
+fn a_newcomer_may_overtake_for_as_long_as_is_configured() {
+    let pool = testing::temporary_with(Pool::builder().overtaking(Duration::from_secs(1))).unwrap();
+    let first = pool.write().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| drop(pool.write_timeout(LONG).unwrap()));
+        until("the waiter is in the queue", || waiting(&pool) == 1);
+        drop(first);
+        // Before the waiter has woken, or after it has been served: at once in either case.
+        drop(pool.write_timeout(LONG).unwrap());
+    });
+}
+
+#[test]
 fn a_timeout_too_long_to_be_represented_is_none() {
     let pool = testing::temporary().unwrap();
     assert!(pool.read_timeout(Duration::MAX).is_ok());

@@ -118,6 +118,42 @@ fn waits_in_vain_are_in_the_histogram_too() {
 }
 
 #[test]
+fn one_hold_in_so_many_is_timed() {
+    for (sampling, timed) in [(0, 0.0), (1, 40.0), (8, 5.0)] {
+        let pool = Recorded::with(Pool::builder().hold_sampling(sampling));
+        for _ in 0..40 {
+            drop(pool.write().unwrap());
+        }
+        assert_eq!(pool.value("tenure_hold_seconds_count", &[("role", "write")]), timed);
+        assert_eq!(pool.checkouts("write", "immediate"), 40.0, "all are counted");
+    }
+}
+
+#[test]
+fn switched_off_nothing_is_recorded() {
+    let pool = Recorded::with(Pool::builder().metrics(false));
+    pool.transaction(|_| Ok(())).unwrap();
+    assert_eq!(pool.rendered(), "");
+    let _writer = pool.write().unwrap();
+    assert_eq!(pool.status().write.unwrap().held.len(), 1, "the status does not depend on it");
+}
+
+#[test]
+fn what_is_counted_when_the_pool_ends_is_not_lost() {
+    let pool = Recorded::new();
+    let reader = pool.read_owned().unwrap();
+    drop(pool.write().unwrap());
+    let page = pool.rendered_after_the_end();
+    drop(reader);
+    let counted = |line: &&str| {
+        line.starts_with("tenure_checkouts_total")
+            && line.contains("immediate")
+            && line.ends_with(" 1")
+    };
+    assert_eq!(page.lines().filter(counted).count(), 2, "{page}");
+}
+
+#[test]
 fn two_pools_never_share_a_name() {
     let directory = tempfile::tempdir().unwrap();
     let open = |sub: &str| {
