@@ -17,7 +17,7 @@ use super::old::Idleness;
 use super::pool::{Settings, Wait};
 use super::queue::Turn;
 use super::source::{LastFailure, Manage, Notes, Source};
-use crate::error::{CheckoutError, CheckoutErrorKind};
+use crate::error::{CheckoutError, CheckoutErrorKind, Refusal};
 use crate::metrics::{CheckoutOutcome, CloseReason};
 
 /// How long opening one of the first connections may take.
@@ -174,12 +174,12 @@ impl<M: Manage> Shared<M> {
             Some(Turn::Room(slot)) => self.open_for(slot, place, started, deadline)?,
             Some(Turn::Closed) => return Err(self.error(CheckoutErrorKind::Closed, started)),
             None => {
-                let mut error = self.error(CheckoutErrorKind::Timeout, started);
+                let mut refusal = self.refusal(CheckoutErrorKind::Timeout, started);
                 // Nobody is in the way: it is the opening that takes so long.
-                if error.held == 0 && error.cause.is_some() {
-                    error.kind = CheckoutErrorKind::Connect;
+                if refusal.held == 0 && refusal.cause.is_some() {
+                    refusal.kind = CheckoutErrorKind::Connect;
                 }
-                return Err(error);
+                return Err(refusal.into());
             }
         };
         Ok((lent, CheckoutOutcome::Waited))
@@ -251,15 +251,19 @@ impl<M: Manage> Shared<M> {
     }
 
     fn error(&self, kind: CheckoutErrorKind, started: Instant) -> CheckoutError {
+        self.refusal(kind, started).into()
+    }
+
+    fn refusal(&self, kind: CheckoutErrorKind, started: Instant) -> Refusal {
         let mut held = self.held();
-        CheckoutError {
+        Refusal {
             role: self.settings.role,
             kind,
             waited: started.elapsed(),
             limit: self.settings.limit,
             held: held.len(),
             waiting: self.dispatch.waiting(),
-            longest: (!held.is_empty()).then(|| Box::new(held.swap_remove(0))),
+            longest: (!held.is_empty()).then(|| held.swap_remove(0)),
             cause: self.last_failure.get(),
         }
     }

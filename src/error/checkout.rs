@@ -23,14 +23,19 @@ use crate::status::Holder;
 /// # Ok::<(), tenure::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct CheckoutError {
+pub struct CheckoutError(Box<Refusal>);
+
+/// What a [`CheckoutError`] says. Behind a pointer, so that a checkout that succeeds need not make
+/// room for it.
+#[derive(Debug)]
+pub(crate) struct Refusal {
     pub(crate) role: &'static str,
     pub(crate) kind: CheckoutErrorKind,
     pub(crate) waited: Duration,
     pub(crate) limit: usize,
     pub(crate) held: usize,
     pub(crate) waiting: usize,
-    pub(crate) longest: Option<Box<Holder>>,
+    pub(crate) longest: Option<Holder>,
     pub(crate) cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -64,11 +69,18 @@ pub enum CheckoutErrorKind {
     ReadOnly,
 }
 
-impl CheckoutError {
-    pub(crate) fn read_only() -> Self {
+impl From<Refusal> for CheckoutError {
+    fn from(refusal: Refusal) -> Self {
+        Self(Box::new(refusal))
+    }
+}
+
+impl Refusal {
+    /// Of a kind that has nothing to do with who holds connections and who waits.
+    fn plain(role: &'static str, kind: CheckoutErrorKind) -> Self {
         Self {
-            role: "write",
-            kind: CheckoutErrorKind::ReadOnly,
+            role,
+            kind,
             waited: Duration::ZERO,
             limit: 0,
             held: 0,
@@ -77,10 +89,16 @@ impl CheckoutError {
             cause: None,
         }
     }
+}
+
+impl CheckoutError {
+    pub(crate) fn read_only() -> Self {
+        Refusal::plain("write", CheckoutErrorKind::ReadOnly).into()
+    }
 
     pub(crate) fn damaged(role: &'static str, damage: Arc<dyn Error + Send + Sync>) -> Self {
-        let kind = CheckoutErrorKind::Damaged;
-        Self { role, kind, cause: Some(damage), ..Self::read_only() }
+        let refusal = Refusal::plain(role, CheckoutErrorKind::Damaged);
+        Refusal { cause: Some(damage), ..refusal }.into()
     }
 
     /// What went wrong, to match on.
@@ -93,7 +111,7 @@ impl CheckoutError {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn kind(&self) -> CheckoutErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// How long the caller waited.
@@ -107,7 +125,7 @@ impl CheckoutError {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn waited(&self) -> Duration {
-        self.waited
+        self.0.waited
     }
 
     /// Who has held a connection of this role longest.
@@ -120,11 +138,11 @@ impl CheckoutError {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn longest_holder(&self) -> Option<&Holder> {
-        self.longest.as_deref()
+        self.0.longest.as_ref()
     }
 
     pub(crate) fn outcome(&self) -> CheckoutOutcome {
-        match self.kind {
+        match self.0.kind {
             CheckoutErrorKind::Timeout => CheckoutOutcome::Timeout,
             CheckoutErrorKind::Overloaded => CheckoutOutcome::Overloaded,
             CheckoutErrorKind::Unavailable => CheckoutOutcome::Unavailable,
@@ -137,8 +155,8 @@ impl CheckoutError {
 
 impl fmt::Display for CheckoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { role, waited, limit, held, waiting, .. } = self;
-        match self.kind {
+        let Refusal { role, waited, limit, held, waiting, .. } = &*self.0;
+        match self.0.kind {
             CheckoutErrorKind::Timeout => {
                 write!(f, "{role} checkout timed out after {waited:.1?}: {held} of {limit} connections held")?;
                 self.write_longest(f)?;
@@ -147,7 +165,7 @@ impl fmt::Display for CheckoutError {
                     "read" => "or raise `readers` or `checkout_timeout`",
                     _ => "keep slow work out of write transactions, or raise `checkout_timeout`",
                 })?;
-                match &self.cause {
+                match &self.0.cause {
                     Some(cause) => write!(f, "; a connection could not be opened: {cause}"),
                     None => Ok(()),
                 }
@@ -163,14 +181,14 @@ impl fmt::Display for CheckoutError {
             }
             CheckoutErrorKind::Connect => {
                 write!(f, "{role} checkout failed after {waited:.1?}: a connection could not be opened")?;
-                match &self.cause {
+                match &self.0.cause {
                     Some(cause) => write!(f, ": {cause}"),
                     None => Ok(()),
                 }
             }
             CheckoutErrorKind::Damaged => {
                 write!(f, "{role} checkout refused: the database is damaged, the pool has stopped")?;
-                if let Some(cause) = &self.cause {
+                if let Some(cause) = &self.0.cause {
                     write!(f, " ({cause})")?;
                 }
                 f.write_str("; stop the program, keep a copy of the file and its -wal, and restore a backup or recover what is left with the sqlite3 shell's .recover")
@@ -185,7 +203,7 @@ impl fmt::Display for CheckoutError {
 
 impl CheckoutError {
     fn write_longest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.longest {
+        match &self.0.longest {
             Some(holder) => write!(
                 f,
                 "; longest {:.1?} by thread `{}` at {}",
@@ -198,6 +216,6 @@ impl CheckoutError {
 
 impl Error for CheckoutError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
+        self.0.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
     }
 }

@@ -15,6 +15,7 @@ use std::error::Error as StdError;
 
 use rusqlite::ErrorCode;
 
+pub(crate) use self::checkout::Refusal;
 pub use self::checkout::{CheckoutError, CheckoutErrorKind};
 pub use self::open::{ConnectError, FileProblem, OpenError};
 pub use self::transaction::{BeginError, CommitError, RollbackError, SavepointError};

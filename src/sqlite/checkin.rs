@@ -17,6 +17,9 @@ use crate::metrics::Repair;
 
 /// Puts the connection right. `false` = it cannot be lent again.
 pub(super) fn inspect(session: &ReadSession) -> bool {
+    if !session.was_touched() {
+        return !session.is_condemned();
+    }
     session.notice_busy_timeout();
     session.notice_last_error();
     let mut clean = !session.is_condemned();

@@ -55,6 +55,8 @@ pub struct ReadSession {
     place: Cell<Option<Place>>,
     /// Something went wrong that only closing the connection is sure to mend.
     pub(super) condemned: Cell<bool>,
+    /// Anything was done with it in this checkout.
+    pub(super) touched: Cell<bool>,
     /// A transaction or snapshot of this crate is open.
     pub(super) in_transaction: Cell<bool>,
     /// What this checkout has done that may leave something behind.
@@ -73,11 +75,12 @@ pub struct ReadSession {
 /// For the layer itself.
 impl ReadSession {
     pub(super) fn new(connection: Handle<Busy>, role: Role, recipe: Arc<Recipe>) -> Self {
-        Self {
+        let session = Self {
             connection,
             role,
             place: Cell::new(None),
             condemned: Cell::new(false),
+            touched: Cell::new(false),
             in_transaction: Cell::new(false),
             suspicion: Cell::new(Suspicion::None),
             baseline: RefCell::new(None),
@@ -86,7 +89,10 @@ impl ReadSession {
             interrupts: Interrupts::default(),
             extensions: Extensions::default(),
             recipe,
-        }
+        };
+        // What `on_connect` did is not the first holder's.
+        session.forget_what_was();
+        session
     }
 
     /// Teaches the pool which hooks `on_connect` sets; this connection is not lent.
@@ -161,7 +167,7 @@ impl ReadSession {
 
     /// Ends whatever transaction is open; none is fine too.
     pub(super) fn roll_back(&self) -> rusqlite::Result<()> {
-        self.check_process()?;
+        self.begin_use()?;
         // ROLLBACK would overwrite what failed before it.
         self.notice_last_error();
         self.in_transaction.set(false);
@@ -185,6 +191,11 @@ impl ReadSession {
         self.condemned.set(true);
     }
 
+    /// Whether anything was done with it in this checkout.
+    pub(super) fn was_touched(&self) -> bool {
+        self.touched.get()
+    }
+
     pub(super) fn is_condemned(&self) -> bool {
         self.condemned.get()
     }
@@ -200,6 +211,7 @@ impl ReadSession {
         self.changes_before.set(self.connection.total_changes());
         self.busy().settle();
         self.interrupts.cut();
+        self.touched.set(false);
         self.in_transaction.set(false);
         self.suspicion.set(Suspicion::None);
         self.heap_limits.set(None);
@@ -551,6 +563,7 @@ impl ReadSession {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn interrupt_handle(&self) -> InterruptHandle {
+        self.touched.set(true);
         self.interrupts.handle(&self.connection)
     }
 
@@ -578,7 +591,7 @@ impl ReadSession {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn rusqlite(&self) -> &Connection {
-        assert!(!self.is_forked(), "{FORKED}");
+        assert!(self.begin_use().is_ok(), "{FORKED}");
         self.suspect(Suspicion::Raw);
         &self.connection
     }

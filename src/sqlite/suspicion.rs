@@ -34,7 +34,7 @@ impl ReadSession {
         sql: &str,
         work: impl FnOnce(&'s Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.check_process()?;
+        self.begin_use()?;
         self.admit(sql_text::effect(sql))?;
         self.watched(work)
     }
@@ -60,7 +60,7 @@ impl ReadSession {
 
     /// Runs several statements.
     pub(super) fn batch(&self, sql: &str) -> rusqlite::Result<()> {
-        self.check_process()?;
+        self.begin_use()?;
         let effect = sql_text::batch_effect(sql);
         if effect.process {
             self.admit(Effect::Process)?;
@@ -83,8 +83,10 @@ impl ReadSession {
         })
     }
 
-    /// Fails in a child of the process that opened the connection.
-    pub(super) fn check_process(&self) -> rusqlite::Result<()> {
+    /// To be called before anything is done with the connection. It fails in a child of the process
+    /// that opened it.
+    pub(super) fn begin_use(&self) -> rusqlite::Result<()> {
+        self.touched.set(true);
         if self.is_forked() {
             let code = ffi::Error::new(ffi::SQLITE_MISUSE);
             return Err(rusqlite::Error::SqliteFailure(code, Some(FORKED.to_owned())));
@@ -97,7 +99,7 @@ impl ReadSession {
         &'s self,
         work: impl FnOnce(&'s Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.check_process()?;
+        self.begin_use()?;
         self.notice_busy_timeout();
         let result = work(&self.connection);
         if result.is_err() {
