@@ -105,11 +105,18 @@
 //!   [`ReadSession::rusqlite`]: there a `ROLLBACK; BEGIN` makes the commit end something else. A
 //!   statement that would write is refused on a reader when it is run, not when it is prepared.
 //! * Rows in a TEMP table that `on_connect` made stay there: such a table belongs to the connection.
-//!   The SQL function `changes()` goes on to show the work of the holder before. What the look at a
+//!   The SQL functions `changes()` and `total_changes()` go on to show the work of the holder before.
+//!   So do contents of a `:memory:` database that `on_connect` attached. What the look at a
 //!   connection after [`ReadSession::rusqlite`] cannot see is listed at [`AfterRaw::Inspect`].
 //! * The busy handler and the progress handler are the pool's. One that `on_connect` sets is replaced.
-//! * A statement that is leaked (`mem::forget`) keeps its memory until its connection is closed. With
-//!   virtual table modules of your own on the connection, it keeps the file open as well.
+//! * A statement that is leaked (`mem::forget`) keeps its memory until its connection is closed. It
+//!   keeps the file open as well where whose a statement is cannot be told: with virtual table modules
+//!   of your own, with an FTS index of external content (`content =`), and, beside any virtual table,
+//!   when it cannot be prepared again.
+//! * `statement_timeout` tells statements apart by where they are in memory. Two that are prepared one
+//!   after the other through one reference from [`ReadSession::rusqlite`] may be taken for one.
+//! * With an authorizer of `on_connect` that forbids to look at a connection's state, the connection is
+//!   closed after SQL other than queries and changes of rows.
 //! * Refusals (BUSY without a wait) are counted for statements that a session runs, not for those of
 //!   [`ReadSession::rusqlite`] or of a prepared statement.
 //! * A guard that is leaked (`mem::forget`) takes its connection with it; the status page shows who

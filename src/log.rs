@@ -19,7 +19,7 @@ const AT_MOST: u32 = 10;
 
 /// How many messages of one kind were written lately.
 #[derive(Debug)]
-struct Rate(Mutex<Window>);
+pub(crate) struct Rate(Mutex<Window>);
 
 #[derive(Debug)]
 struct Window {
@@ -29,12 +29,12 @@ struct Window {
 }
 
 impl Rate {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(Mutex::new(Window { began: None, written: 0, left_out: 0 }))
     }
 
     /// `Some` = write it, and say that so many were left out before.
-    fn admit(&self, now: Instant) -> Option<u64> {
+    pub(crate) fn admit(&self, now: Instant) -> Option<u64> {
         let mut window = self.0.lock();
         if window.began.is_none_or(|began| now.saturating_duration_since(began) >= WINDOW) {
             window.began = Some(now);
@@ -117,7 +117,7 @@ impl Log {
             place,
             operation,
             ?limit,
-            "another connection kept the database locked for the whole busy time-out"
+            "another connection kept the database locked until the time was up"
         );
     }
 

@@ -90,6 +90,18 @@ pub enum CommitError {
         /// SQLite's code.
         source: rusqlite::Error,
     },
+    /// An [`InterruptHandle`](crate::InterruptHandle) ended the wait for the lock. The work was rolled
+    /// back.
+    #[error(
+        "not committed, the work was rolled back: interrupted after {waited:.1?} of waiting for \
+         another connection's lock"
+    )]
+    Interrupted {
+        /// How long it had waited.
+        waited: Duration,
+        /// SQLite's code.
+        source: rusqlite::Error,
+    },
     /// No transaction was open any more: SQL text ended it, or SQLite rolled it back. What was run
     /// after that was committed statement by statement.
     #[error(

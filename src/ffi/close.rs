@@ -12,14 +12,22 @@
 //!   their instructions, and go first. Then `sqlite3_close` disconnects the rest, and the statements
 //!   of virtual tables go with them. What is left then was leaked.
 //!
-//! The last step relies on what SQLite's own modules do. With modules of the application's on the
-//! connection nothing is finalized, and the file stays open.
+//! The last step relies on what SQLite's own modules do: the statements that they keep read and write
+//! tables of their own, and no virtual table. That does not hold for one that indexes the content of
+//! another (FTS with `content =`), nor where a trigger hangs on such a table, nor for modules of the
+//! application's. Then nothing is finalized, and the file stays open.
 
 use std::ffi::CStr;
 use std::ptr;
+use std::time::Instant;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ffi};
+
+use crate::log::Rate;
+
+static FORGOTTEN: Rate = Rate::new();
+static STAYING_OPEN: Rate = Rate::new();
 
 /// # Safety
 ///
@@ -48,14 +56,24 @@ pub(super) unsafe fn close(connection: Connection) {
     };
     // SAFETY: the connection is open, for it could not be closed, and owned here.
     match unsafe { close_with_forgotten(connection) } {
-        Ok(()) => tracing::warn!(
-            "statements had been forgotten on a connection; they were finalized when it was closed"
-        ),
+        Ok(()) => {
+            if let Some(left_out) = FORGOTTEN.admit(Instant::now()) {
+                tracing::warn!(
+                    left_out,
+                    "statements had been forgotten on a connection; they were finalized when it was closed"
+                );
+            }
+        }
         // Dropping the connection tries once more, and leaves it to itself.
-        Err(_connection) => tracing::error!(
-            "a connection cannot be closed, its files stay open: statements, a backup or a session \
-             were forgotten on it"
-        ),
+        Err(_connection) => {
+            if let Some(left_out) = STAYING_OPEN.admit(Instant::now()) {
+                tracing::error!(
+                    left_out,
+                    "a connection cannot be closed, its files stay open: statements, a backup or a \
+                     session were forgotten on it"
+                );
+            }
+        }
     }
 }
 
@@ -63,16 +81,19 @@ pub(super) unsafe fn close(connection: Connection) {
 ///
 /// As for [`close`]; the connection is open.
 unsafe fn close_with_forgotten(connection: Connection) -> Result<(), Box<Connection>> {
-    if has_foreign_modules(&connection) {
+    let looked = look_at_virtual_tables(&connection);
+    if looked == VirtualTables::Entangled {
         return Err(Box::new(connection));
     }
-    // Else SQLite would not show the statements by which virtual tables write to their own tables.
-    let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false);
-    // SAFETY: the connection is open. What is finalized was leaked, as the head of this module
-    // explains.
-    let known = unsafe { finalize_users_of_virtual_tables(connection.handle()) };
-    if !known {
-        return Err(Box::new(connection));
+    if looked == VirtualTables::Plain {
+        // Else SQLite would not show the statements by which virtual tables write to their own.
+        let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false);
+        // SAFETY: the connection is open. What is finalized was leaked, as the head of this module
+        // explains.
+        let known = unsafe { finalize_users_of_virtual_tables(connection.handle()) };
+        if !known {
+            return Err(Box::new(connection));
+        }
     }
     // Disconnects the virtual tables, also those that were connected again by looking.
     let Err((connection, _)) = connection.close() else {
@@ -83,21 +104,63 @@ unsafe fn close_with_forgotten(connection: Connection) -> Result<(), Box<Connect
     connection.close().map_err(|(connection, _)| Box::new(connection))
 }
 
-/// Whether there are virtual table modules that SQLite did not bring along.
-fn has_foreign_modules(connection: &Connection) -> bool {
-    let modules = |connection: &Connection| {
-        let mut statement = connection.prepare("PRAGMA module_list")?;
-        statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()
-    };
-    let own = Connection::open_in_memory().and_then(|plain| modules(&plain));
-    match (modules(connection), own) {
-        (Ok(found), Ok(own)) => !found.iter().all(|name| {
-            // SQLite adds these when they are first asked for.
-            own.contains(name) || name.starts_with("pragma_") || name.starts_with("json")
-        }),
-        _ => true,
-    }
+/// What there is of virtual tables on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum VirtualTables {
+    /// None, other than those that keep no statements.
+    None,
+    /// Their own statements use no virtual table.
+    Plain,
+    /// It cannot be said whose a statement is.
+    Entangled,
 }
+
+fn look_at_virtual_tables(connection: &Connection) -> VirtualTables {
+    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let look = || -> rusqlite::Result<VirtualTables> {
+        let plain = Connection::open_in_memory()?;
+        let (own, pragmas) = (modules(&plain)?, column(&plain, "PRAGMA pragma_list", 0)?);
+        // SQLite adds some when they are first asked for.
+        let is_own = |name: &String| match name.strip_prefix("pragma_") {
+            Some(pragma) => pragmas.iter().any(|own| own == pragma),
+            None => LATE.contains(&name.as_str()) || own.contains(name),
+        };
+        if !modules(connection)?.iter().all(is_own) {
+            return Ok(VirtualTables::Entangled);
+        }
+        let mut tables = 0;
+        for schema in column(connection, "PRAGMA database_list", 1)? {
+            let schema = format!("\"{}\".sqlite_schema", schema.replace('"', "\"\""));
+            let of_virtual = "sql LIKE 'create virtual%'";
+            tables += count(&format!("SELECT count(*) FROM {schema} WHERE {of_virtual}"))?;
+            let unspaced = "replace(replace(replace(replace(sql, ' ', ''), char(9), ''), char(10), ''), \
+                            char(13), '')";
+            let entangled = format!(
+                "SELECT (SELECT count(*) FROM {schema} WHERE {of_virtual} \
+                         AND {unspaced} LIKE '%content=%') \
+                 + (SELECT count(*) FROM {schema} AS t, {schema} AS v WHERE t.type = 'trigger' \
+                    AND v.{of_virtual} AND t.tbl_name LIKE v.name || '_%')"
+            );
+            if count(&entangled)? > 0 {
+                return Ok(VirtualTables::Entangled);
+            }
+        }
+        Ok(if tables == 0 { VirtualTables::None } else { VirtualTables::Plain })
+    };
+    // A schema that cannot be read tells nothing.
+    look().unwrap_or(VirtualTables::Entangled)
+}
+
+fn modules(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    column(connection, "PRAGMA module_list", 0)
+}
+
+fn column(connection: &Connection, sql: &str, at: usize) -> rusqlite::Result<Vec<String>> {
+    connection.prepare(sql)?.query_map([], |row| row.get(at))?.collect()
+}
+
+/// Modules that come with SQLite but are not there from the start.
+const LATE: &[&str] = &["json_each", "json_tree", "jsonb_each", "jsonb_tree"];
 
 /// `false` when it was not certain what may be finalized.
 ///

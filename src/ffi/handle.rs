@@ -92,19 +92,24 @@ impl<W: Watch> Handle<W> {
 
     /// Puts both handlers (back) in place.
     pub(crate) fn install(&self) {
+        self.set_progress_handler(true);
         let context = self.context.cast::<c_void>();
-        let (every, progress) = match self.watch().instructions() {
+        // SAFETY: the connection is open for the life of `self`. `context` lives until `drop`, which
+        // takes the handler away before it releases it. The callback reads it as a shared
+        // `Context<W>`, on the thread that uses the connection.
+        let code = unsafe { ffi::sqlite3_busy_handler(self.raw(), Some(busy::<W>), context) };
+        debug_assert_eq!(code, ffi::SQLITE_OK, "sqlite3_busy_handler documents no failure");
+    }
+
+    /// Puts the progress handler in place, if there is anything to ask, or takes it away.
+    pub(crate) fn set_progress_handler(&self, wanted: bool) {
+        let context = self.context.cast::<c_void>();
+        let (every, progress) = match self.watch().instructions().filter(|_| wanted) {
             Some(every) => (every, Some(progress::<W> as unsafe extern "C" fn(_) -> _)),
             None => (0, None),
         };
-        // SAFETY: the connection is open for the life of `self`. `context` lives until `drop`, which
-        // takes the handlers away before it releases it. The callbacks read it as a shared
-        // `Context<W>`, on the thread that uses the connection.
-        let code = unsafe {
-            ffi::sqlite3_progress_handler(self.raw(), every, progress, context);
-            ffi::sqlite3_busy_handler(self.raw(), Some(busy::<W>), context)
-        };
-        debug_assert_eq!(code, ffi::SQLITE_OK, "sqlite3_busy_handler documents no failure");
+        // SAFETY: as in `install`.
+        unsafe { ffi::sqlite3_progress_handler(self.raw(), every, progress, context) }
     }
 
     /// Resets every statement that is in the middle of its rows, so that none pins a snapshot.

@@ -32,6 +32,8 @@ const PRAGMAS: &[&str] = &[
     "PRAGMA main.journal_mode",
     "PRAGMA main.journal_size_limit",
     "PRAGMA legacy_alter_table",
+    // Of databases that are attached later.
+    "PRAGMA locking_mode",
     "PRAGMA main.locking_mode",
     "PRAGMA main.max_page_count",
     "PRAGMA main.mmap_size",
@@ -50,18 +52,36 @@ const PRAGMAS: &[&str] = &[
     "PRAGMA temp.application_id",
     "PRAGMA temp.auto_vacuum",
     "PRAGMA temp.cache_size",
+    "PRAGMA temp.cache_spill",
     "PRAGMA temp.journal_mode",
     "PRAGMA temp.journal_size_limit",
     "PRAGMA temp.max_page_count",
     "PRAGMA temp.page_size",
     "PRAGMA temp.secure_delete",
     "PRAGMA temp.user_version",
+    // Case_sensitive_like cannot be asked for; this shows it.
+    "SELECT 'a' LIKE 'A'",
+];
+
+/// PRAGMAs that every attached database has its own of.
+const ATTACHED: &[&str] = &[
+    "cache_size",
+    "cache_spill",
+    "journal_mode",
+    "journal_size_limit",
+    "locking_mode",
+    "max_page_count",
+    "mmap_size",
+    "secure_delete",
+    "synchronous",
 ];
 
 /// What SQL can change.
 #[derive(Debug, PartialEq)]
 struct SqlState {
     attached: Vec<Value>,
+    /// The settings of those.
+    attached_pragmas: Vec<Value>,
     temporary: Vec<Value>,
     pragmas: Vec<Value>,
     functions: Vec<Value>,
@@ -105,7 +125,9 @@ impl Baseline {
         };
         check(now.attached == self.sql.attached, Repair::AttachedDatabase);
         check(now.temporary == self.sql.temporary, Repair::TemporaryObject);
-        check(now.pragmas == self.sql.pragmas, Repair::Pragma);
+        let same_of_attached =
+            now.attached != self.sql.attached || now.attached_pragmas == self.sql.attached_pragmas;
+        check(now.pragmas == self.sql.pragmas && same_of_attached, Repair::Pragma);
         // How many there are; replacing one is seen otherwise.
         check(now.functions == self.sql.functions, Repair::Function);
         if let (Some(then), true) = (&self.raw, raw) {
@@ -124,15 +146,24 @@ impl SqlState {
             // Not every build of SQLite has every one.
             pragmas.push(all(connection, sql)?.pop().unwrap_or(Value::Null));
         }
+        let mut attached_pragmas = Vec::new();
+        let names = "SELECT name FROM pragma_database_list WHERE name NOT IN ('main', 'temp')";
+        for name in all(connection, names)? {
+            let Value::Text(name) = name else { continue };
+            let name = name.replace('"', "\"\"");
+            for pragma in ATTACHED {
+                attached_pragmas.extend(all(connection, &format!("PRAGMA \"{name}\".{pragma}"))?);
+            }
+        }
         let attached = "SELECT name || char(0) || coalesce(file, '') FROM pragma_database_list \
                         WHERE name <> 'temp'";
         let temporary = "SELECT type || ' ' || name || ' ' || coalesce(sql, '') \
                          FROM sqlite_temp_schema";
         Ok(Self {
             attached: all(connection, attached)?,
+            attached_pragmas,
             temporary: all(connection, temporary)?,
             pragmas,
-            // Shows case_sensitive_like too, which registers functions and cannot be asked for.
             functions: all(connection, "SELECT count(*) FROM pragma_function_list")?,
         })
     }
@@ -144,7 +175,9 @@ impl RawState {
             "SELECT count(*) FROM pragma_collation_list",
             // Without those that SQLite adds when they are first asked for.
             "SELECT count(*) FROM pragma_module_list \
-             WHERE name NOT GLOB 'pragma_*' AND name NOT GLOB 'json*'",
+             WHERE name NOT IN ('json_each', 'json_tree', 'jsonb_each', 'jsonb_tree') \
+             AND (name NOT GLOB 'pragma_*' \
+                  OR substr(name, 8) NOT IN (SELECT name FROM pragma_pragma_list))",
         ];
         let counts: Result<Vec<_>> = counts.iter().map(|sql| all(connection, sql)).collect();
         Ok(Self {

@@ -49,6 +49,8 @@ pub(crate) struct Busy {
     gave_up: AtomicBool,
     /// It gave up because it was interrupted.
     interrupted: AtomicBool,
+    /// Not to wait for anything, and not to count that.
+    without_waiting: AtomicBool,
     /// There is something in `wait`.
     waited: AtomicBool,
     wait: Mutex<Option<Wait>>,
@@ -58,9 +60,9 @@ pub(crate) struct Busy {
 /// The latest wait for a lock. SQLite does not say when it is over.
 struct Wait {
     operation: Operation,
-    began: Instant,
-    /// When the latest sleep ended.
-    until: Instant,
+    /// Without the work that may lie between two waits of one statement: SQLite counts its calls
+    /// of the handler by statement.
+    slept: Duration,
 }
 
 impl Busy {
@@ -78,14 +80,40 @@ impl Busy {
             calls: AtomicU32::new(0),
             gave_up: AtomicBool::new(false),
             interrupted: AtomicBool::new(false),
+            without_waiting: AtomicBool::new(false),
             waited: AtomicBool::new(false),
             wait: Mutex::new(None),
             running: Mutex::new(Vec::new()),
         }
     }
 
+    /// The longest wait for a lock. A wait comes at the start of a statement, so that one's own limit
+    /// is met as well.
     pub(super) fn timeout(&self) -> Duration {
-        self.limits.busy
+        self.limits.statement.map_or(self.limits.busy, |limit| limit.min(self.limits.busy))
+    }
+
+    /// Does something that must not wait for locks; what it meets is not counted.
+    pub(super) fn without_waiting<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.without_waiting.store(true, Relaxed);
+        let result = work();
+        self.without_waiting.store(false, Relaxed);
+        result
+    }
+
+    /// No statement is running that has been seen.
+    pub(super) fn forget_runs(&self) {
+        if self.limits.statement.is_some() {
+            self.running.lock().clear();
+        }
+    }
+
+    /// As [`forget_runs`](Self::forget_runs), if that is so: a statement prepared next may have the
+    /// address of one that is gone, and must not be taken for it.
+    pub(super) fn forget_runs_unless(&self, busy: impl FnOnce() -> bool) {
+        if self.limits.statement.is_some() && !self.running.lock().is_empty() && !busy() {
+            self.forget_runs();
+        }
     }
 
     /// Counts what happens while `work` runs under `operation`.
@@ -103,7 +131,7 @@ impl Busy {
         if self.waited.load(Relaxed) {
             self.waited.store(false, Relaxed);
             if let Some(wait) = self.wait.lock().take() {
-                self.metrics.busy_wait(wait.operation, wait.until - wait.began);
+                self.metrics.busy_wait(wait.operation, wait.slept);
             }
         }
     }
@@ -144,7 +172,9 @@ impl Busy {
 
 impl Watch for Busy {
     fn busy(&self, attempt: u32, interrupted: bool) -> bool {
-        let now = Instant::now();
+        if self.without_waiting.load(Relaxed) {
+            return false;
+        }
         self.calls.fetch_add(1, Relaxed);
         if attempt == 0 {
             self.settle();
@@ -152,20 +182,18 @@ impl Watch for Busy {
         }
         let operation = self.operation();
         let mut wait = self.wait.lock();
-        let wait = wait.get_or_insert(Wait { operation, began: now, until: now });
+        let wait = wait.get_or_insert(Wait { operation, slept: Duration::ZERO });
         self.waited.store(true, Relaxed);
         if interrupted {
             self.interrupted.store(true, Relaxed);
             return self.give_up();
         }
-        // A wait comes at the start of a statement, so its own limit is met here as well.
-        let statement = self.limits.statement.filter(|limit| *limit < self.limits.busy);
-        let limit = statement.unwrap_or(self.limits.busy);
-        let left = limit.saturating_sub(now - wait.began);
+        let left = self.timeout().saturating_sub(wait.slept);
         if left.is_zero() {
-            match statement {
-                Some(_) => self.metrics.statement_timeout(self.role as usize),
-                None => self.metrics.busy_timeout(operation),
+            if self.timeout() < self.limits.busy {
+                self.metrics.statement_timeout(self.role as usize);
+            } else {
+                self.metrics.busy_timeout(operation);
             }
             return self.give_up();
         }
@@ -173,8 +201,9 @@ impl Watch for Busy {
         tracing::trace!(pool = self.metrics.name(), operation = operation.name(), "busy");
         let sleep = if attempt < QUICK_TRIES { QUICK_SLEEP } else { SLEEP };
         // Half to one and a half times: threads that met the lock together come back apart.
+        let began = Instant::now();
         thread::sleep(sleep.mul_f64(0.5 + fastrand::f64()).min(left));
-        wait.until = Instant::now();
+        wait.slept += began.elapsed();
         true
     }
 

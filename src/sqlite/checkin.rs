@@ -20,6 +20,7 @@ pub(super) fn inspect(session: &ReadSession) -> bool {
     if !session.was_touched() {
         return !session.is_condemned();
     }
+    session.cut_interrupts();
     session.notice_busy_timeout();
     session.notice_last_error();
     let mut clean = !session.is_condemned();
@@ -30,13 +31,13 @@ pub(super) fn inspect(session: &ReadSession) -> bool {
     }
     // With autocommit on, a statement that was forgotten in the middle of its rows keeps its
     // snapshot, which keeps the WAL from being reset.
-    if pins_snapshot(session) {
+    if is_busy(session) {
         repaired(session, Repair::UnfinishedStatement);
         session.handle().reset_statements();
-        clean &= !pins_snapshot(session);
+        clean &= !is_busy(session);
     }
     if session.suspicion() != Suspicion::None {
-        clean &= clean && nothing_left(session);
+        clean &= clean && session.undisturbed(|| nothing_left(session));
     }
     if !clean {
         session.metrics().repair(Repair::Discarded);
@@ -56,6 +57,10 @@ fn nothing_left(session: &ReadSession) -> bool {
         repaired(session, Repair::BusyHandler);
     }
     session.handle().install();
+    session.handle().set_progress_handler(false);
+    if session.put_heap_limits_back() {
+        repaired(session, Repair::Pragma);
+    }
     let found = match session.suspicion() {
         Suspicion::None => return true,
         Suspicion::Sql => differences(session),
@@ -74,9 +79,6 @@ fn after_raw(session: &ReadSession) -> Vec<Repair> {
     }
     let handle = session.handle();
     handle.set_prepared_statement_cache_capacity(session.recipe().config.statement_cache);
-    if session.restore_heap_limits() {
-        repaired(session, Repair::Pragma);
-    }
     // Whether a hook is set can only be learnt by taking it away. Where `on_connect` has set one,
     // whether it is still the same cannot be learnt at all; nor can anything about a hook of the
     // kind that few builds of SQLite have.
@@ -101,7 +103,12 @@ fn after_raw(session: &ReadSession) -> Vec<Repair> {
 
 fn differences(session: &ReadSession) -> Vec<Repair> {
     match session.differences() {
-        Ok(found) => found,
+        Ok(mut found) => {
+            if session.pending.get() && !found.contains(&Repair::Pragma) {
+                found.push(Repair::Pragma);
+            }
+            found
+        }
         Err(error) => {
             tracing::warn!(%error, "cannot look at what a connection came back with");
             vec![Repair::Raw]
@@ -114,6 +121,10 @@ fn repaired(session: &ReadSession, repair: Repair) {
     session.log().repair(session.role().name(), session.place(), repair.found());
 }
 
-fn pins_snapshot(session: &ReadSession) -> bool {
-    !matches!(session.connection().transaction_state(None::<&str>), Ok(TransactionState::None))
+/// Whether a statement is in the middle of its rows. To ask each of them is only needed when the
+/// holder had one in hand; the snapshot is looked at always.
+fn is_busy(session: &ReadSession) -> bool {
+    let connection = session.connection();
+    !matches!(connection.transaction_state(None::<&str>), Ok(TransactionState::None))
+        || (session.was_statement_lent() && connection.is_busy())
 }

@@ -7,6 +7,7 @@ mod checkin;
 mod damage;
 mod extensions;
 mod guard;
+mod heap;
 mod interrupt;
 mod manager;
 mod read_only;

@@ -20,7 +20,7 @@ use super::interrupt::{InterruptHandle, Interrupts};
 use super::manager::{Recipe, Role};
 use super::sql_text;
 use super::suspicion::Suspicion;
-use crate::ffi::{Handle, HeapLimits};
+use crate::ffi::Handle;
 use crate::fork::FORKED;
 use crate::log::Log;
 use crate::metrics::{Operation, PoolMetrics};
@@ -63,7 +63,12 @@ pub struct ReadSession {
     pub(super) suspicion: Cell<Suspicion>,
     /// What the connection was like before anybody did.
     pub(super) baseline: RefCell<Option<Baseline>>,
-    pub(super) heap_limits: Cell<Option<HeapLimits>>,
+    /// It did what takes effect unseen.
+    pub(super) pending: Cell<bool>,
+    /// It may change the limits on the process's memory.
+    pub(super) heap_watched: Cell<bool>,
+    /// A prepared statement was handed out.
+    statement_lent: Cell<bool>,
     /// Rows changed before this checkout.
     changes_before: Cell<u64>,
     interrupts: Interrupts,
@@ -84,7 +89,9 @@ impl ReadSession {
             in_transaction: Cell::new(false),
             suspicion: Cell::new(Suspicion::None),
             baseline: RefCell::new(None),
-            heap_limits: Cell::new(None),
+            pending: Cell::new(false),
+            heap_watched: Cell::new(false),
+            statement_lent: Cell::new(false),
             changes_before: Cell::new(0),
             interrupts: Interrupts::default(),
             extensions: Extensions::default(),
@@ -200,6 +207,16 @@ impl ReadSession {
         self.condemned.get()
     }
 
+    /// From now on nobody can interrupt.
+    pub(super) fn cut_interrupts(&self) {
+        self.interrupts.cut();
+    }
+
+    /// Whether the holder had a statement in hand that it may have forgotten.
+    pub(super) fn was_statement_lent(&self) -> bool {
+        self.statement_lent.get() || self.suspicion.get() == Suspicion::Raw
+    }
+
     /// Rows changed before this checkout.
     pub(super) fn changes_before(&self) -> u64 {
         self.changes_before.get()
@@ -210,11 +227,13 @@ impl ReadSession {
         self.connection.forget_last_insert();
         self.changes_before.set(self.connection.total_changes());
         self.busy().settle();
-        self.interrupts.cut();
         self.touched.set(false);
         self.in_transaction.set(false);
         self.suspicion.set(Suspicion::None);
-        self.heap_limits.set(None);
+        self.pending.set(false);
+        self.statement_lent.set(false);
+        self.put_heap_limits_back();
+        self.busy().forget_runs();
     }
 }
 
@@ -236,6 +255,7 @@ impl ReadSession {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn prepare(&self, sql: &str) -> rusqlite::Result<Statement<'_>> {
+        self.statement_lent.set(true);
         self.sql(sql, |connection| connection.prepare(sql))
     }
 
@@ -258,6 +278,7 @@ impl ReadSession {
         sql: &str,
         flags: PrepFlags,
     ) -> rusqlite::Result<Statement<'_>> {
+        self.statement_lent.set(true);
         self.sql(sql, |connection| connection.prepare_with_flags(sql, flags))
     }
 
@@ -278,6 +299,7 @@ impl ReadSession {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn prepare_cached(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
+        self.statement_lent.set(true);
         self.sql(sql, |connection| connection.prepare_cached(sql))
     }
 
@@ -368,6 +390,7 @@ impl ReadSession {
     where
         F: FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     {
+        self.begin_statement()?;
         self.watched(|connection| connection.pragma_query_value(schema_name, pragma_name, f))
     }
 
@@ -396,6 +419,7 @@ impl ReadSession {
     where
         F: FnMut(&Row<'_>) -> rusqlite::Result<()>,
     {
+        self.begin_statement()?;
         self.watched(|connection| connection.pragma_query(schema_name, pragma_name, f))
     }
 
@@ -427,6 +451,7 @@ impl ReadSession {
         F: FnMut(&Row<'_>) -> rusqlite::Result<()>,
         V: ToSql,
     {
+        self.begin_statement()?;
         self.admit(sql_text::pragma_with_argument(schema_name, pragma_name))?;
         self.watched(|connection| connection.pragma(schema_name, pragma_name, pragma_value, f))
     }
@@ -456,6 +481,8 @@ impl ReadSession {
         row_id: i64,
         read_only: bool,
     ) -> rusqlite::Result<Blob<'_>> {
+        self.begin_statement()?;
+        self.statement_lent.set(true);
         self.watched(|connection| {
             self.refresh_schema()?;
             connection.blob_open(db, table, column, row_id, read_only)
@@ -478,8 +505,9 @@ impl ReadSession {
         db_name: Option<N>,
         table_name: N,
     ) -> rusqlite::Result<bool> {
+        self.begin_statement()?;
         self.refresh_schema()?;
-        self.connection.table_exists(db_name, table_name)
+        self.watched(|connection| connection.table_exists(db_name, table_name))
     }
 
     /// Whether a column exists. See [`Connection::column_exists`].
@@ -499,8 +527,9 @@ impl ReadSession {
         table_name: N,
         column_name: N,
     ) -> rusqlite::Result<bool> {
+        self.begin_statement()?;
         self.refresh_schema()?;
-        self.connection.column_exists(db_name, table_name, column_name)
+        self.watched(|connection| connection.column_exists(db_name, table_name, column_name))
     }
 
     /// Type, collation, NOT NULL, primary key and AUTOINCREMENT of a column.
@@ -525,8 +554,9 @@ impl ReadSession {
         table_name: N,
         column_name: N,
     ) -> rusqlite::Result<(Option<&CStr>, Option<&CStr>, bool, bool, bool)> {
+        self.begin_statement()?;
         self.refresh_schema()?;
-        self.connection.column_metadata(db_name, table_name, column_name)
+        self.watched(|connection| connection.column_metadata(db_name, table_name, column_name))
     }
 
     /// Whether no transaction is open. See [`Connection::is_autocommit`].

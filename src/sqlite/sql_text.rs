@@ -7,19 +7,44 @@
 //! for a connection, and `on_connect` may have set it; because it costs 70 ns for each statement
 //! prepared; and because a cached statement does not pass it again.
 //!
-//! The judgement errs on the side of a closer look.
+//! The judgement errs on the side of a closer look. It knows how SQLite cuts text into words (its white
+//! space, comments, quotes and variables), or a quote in the wrong place would hide what follows.
 
-/// What a statement may do to its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
-    /// Nothing that outlives the statement, other than an open transaction.
-    None,
+/// What a piece of SQL may do to its connection, besides reading and changing rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Effect {
     /// It begins or ends a transaction.
-    Transaction,
+    pub(super) transaction: bool,
     /// It may change what the next holder would find.
-    Session,
+    pub(super) session: bool,
+    /// It changes something that cannot be asked for, and takes effect later.
+    pub(super) pending: bool,
+    /// It would let a reader write.
+    pub(super) query_only: bool,
     /// It would change the whole process.
-    Process,
+    pub(super) process: bool,
+}
+
+impl Effect {
+    const NONE: Self = Self {
+        transaction: false,
+        session: false,
+        pending: false,
+        query_only: false,
+        process: false,
+    };
+    const TRANSACTION: Self = Self { transaction: true, ..Self::NONE };
+    const SESSION: Self = Self { session: true, ..Self::NONE };
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            transaction: self.transaction | other.transaction,
+            session: self.session | other.session,
+            pending: self.pending | other.pending,
+            query_only: self.query_only | other.query_only,
+            process: self.process | other.process,
+        }
+    }
 }
 
 /// PRAGMAs that take an argument and change nothing about the connection.
@@ -41,6 +66,9 @@ const QUERIES: &[&str] = &[
     "wal_checkpoint",
 ];
 
+/// PRAGMAs whose new value shows only after the next VACUUM.
+const PENDING: &[&str] = &["auto_vacuum", "page_size"];
+
 /// PRAGMAs that change the whole process.
 const PROCESS_WIDE: &[&str] =
     &["data_store_directory", "hard_heap_limit", "soft_heap_limit", "temp_store_directory"];
@@ -53,124 +81,192 @@ fn is_one_of(word: &str, others: &[&str]) -> bool {
     others.iter().any(|other| is(word, other))
 }
 
-/// The words and signs of SQL, without comments. What stands in quotes is one sign, its first.
-struct Words<'t>(&'t str);
+/// What SQLite takes for white space. A byte order mark counts, wherever it stands.
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r' | '\u{feff}')
+}
 
-impl<'t> Iterator for Words<'t> {
-    type Item = &'t str;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token<'t> {
+    Word(&'t str),
+    Quoted(&'t str),
+    Sign(char),
+}
 
-    fn next(&mut self) -> Option<&'t str> {
+impl<'t> Token<'t> {
+    fn is(self, word: &str) -> bool {
+        matches!(self, Self::Word(found) if is(found, word))
+    }
+
+    fn is_one_of(self, words: &[&str]) -> bool {
+        matches!(self, Self::Word(found) if is_one_of(found, words))
+    }
+
+    /// A name may stand in quotes, a keyword may not.
+    fn name(self) -> &'t str {
+        match self {
+            Self::Word(name) | Self::Quoted(name) => name,
+            Self::Sign(_) => "",
+        }
+    }
+}
+
+/// The words, names and signs of SQL, without comments.
+#[derive(Clone, Copy)]
+struct Tokens<'t>(&'t str);
+
+impl<'t> Tokens<'t> {
+    /// Goes on after the first `end`, or to the end of the text.
+    fn skip_past(&mut self, from: usize, end: &str) -> &'t str {
+        let text = &self.0[from..];
+        let (inside, rest) = text.split_once(end).unwrap_or((text, ""));
+        self.0 = rest;
+        inside
+    }
+}
+
+impl<'t> Iterator for Tokens<'t> {
+    type Item = Token<'t>;
+
+    fn next(&mut self) -> Option<Token<'t>> {
         loop {
-            self.0 = self.0.trim_ascii_start();
-            let after = |at: Option<usize>, length| at.map_or("", |at| &self.0[at + length..]);
+            self.0 = self.0.trim_start_matches(is_space);
             if self.0.starts_with("--") {
-                self.0 = after(self.0.find('\n'), 1);
+                self.skip_past(2, "\n");
             } else if self.0.starts_with("/*") {
-                self.0 = after(self.0[2..].find("*/"), 4);
+                self.skip_past(2, "*/");
             } else {
                 break;
             }
         }
         let first = self.0.chars().next()?;
-        if let Some(close) = closing_quote(first) {
-            let (quote, text) = self.0.split_at(1);
-            self.0 = text.find(close).map_or("", |at| &text[at + 1..]);
-            return Some(quote);
+        match first {
+            // A doubled quote reads as two texts side by side, which is no different here.
+            '\'' => return Some(Token::Quoted(self.skip_past(1, "'"))),
+            '"' => return Some(Token::Quoted(self.skip_past(1, "\""))),
+            '`' => return Some(Token::Quoted(self.skip_past(1, "`"))),
+            '[' => return Some(Token::Quoted(self.skip_past(1, "]"))),
+            _ => {}
         }
-        let belongs = |c: char| c.is_alphanumeric() || c == '_';
-        let length = match self.0.find(|c| !belongs(c)) {
-            Some(0) => first.len_utf8(),
-            Some(length) => length,
-            None => self.0.len(),
+        let belongs = |c: char| {
+            c == '_'
+                || c == '$'
+                || (c.is_alphanumeric() && !is_space(c))
+                || c > '\u{7f}' && !is_space(c)
         };
+        let length_of_word = |text: &str| text.find(|c| !belongs(c)).unwrap_or(text.len());
+        if matches!(first, '$' | '@' | ':' | '#') {
+            // A variable. It may end in parentheses, whose content belongs to it up to a space.
+            let mut rest = &self.0[1..];
+            rest = &rest[length_of_word(rest)..];
+            if rest.starts_with('(')
+                && let Some(end) = rest.find(|c| c == ')' || is_space(c))
+            {
+                rest = &rest[end + rest[end..].chars().next().map_or(0, char::len_utf8)..];
+            }
+            self.0 = rest;
+            return Some(Token::Sign(first));
+        }
+        let length = length_of_word(self.0);
+        if length == 0 {
+            self.0 = &self.0[first.len_utf8()..];
+            return Some(Token::Sign(first));
+        }
         let (word, rest) = self.0.split_at(length);
         self.0 = rest;
-        Some(word)
+        Some(Token::Word(word))
     }
 }
 
-/// A doubled quote inside quotes reads as two texts side by side, which is no different here.
-fn closing_quote(opening: char) -> Option<char> {
-    match opening {
-        '\'' | '"' | '`' => Some(opening),
-        '[' => Some(']'),
-        _ => None,
-    }
-}
-
-/// The effect of the first statement of `sql`.
+/// The effect of a text that is prepared as one statement.
+///
+/// What stands behind the statement is not run; but it is prepared, to refuse it, and many a PRAGMA
+/// acts when it is prepared.
 pub(super) fn effect(sql: &str) -> Effect {
-    let mut words = Words(sql).skip_while(|word| *word == ";");
-    let Some(first) = words.next() else {
-        return Effect::None;
-    };
+    let first = statement_effect(Tokens(sql));
+    match sql.split_once(';') {
+        Some((_, tail)) if !tail.trim_end_matches(|c| c == ';' || is_space(c)).is_empty() => {
+            // The keywords of transactions also stand in triggers, and do nothing when prepared.
+            Effect { transaction: false, ..batch_effect(sql) }.and(first)
+        }
+        _ => first,
+    }
+}
+
+fn statement_effect(tokens: Tokens<'_>) -> Effect {
     const ROWS: &[&str] = &["select", "insert", "update", "delete", "replace", "with", "values"];
-    if is_one_of(first, ROWS) || is_one_of(first, &["savepoint", "release"]) {
-        return Effect::None;
+    let mut tokens = tokens.skip_while(|token| *token == Token::Sign(';'));
+    let Some(first) = tokens.next() else {
+        return Effect::NONE;
+    };
+    if first.is_one_of(ROWS) || first.is_one_of(&["savepoint", "release"]) {
+        return Effect::NONE;
     }
-    if is_one_of(first, &["begin", "commit", "end"]) {
-        return Effect::Transaction;
+    if first.is_one_of(&["begin", "commit", "end"]) {
+        return Effect::TRANSACTION;
     }
-    if is(first, "rollback") {
-        let goes_on = words.find(|word| !is(word, "transaction"));
-        let to_savepoint = goes_on.is_some_and(|word| is(word, "to"));
-        return if to_savepoint { Effect::None } else { Effect::Transaction };
+    if first.is("rollback") {
+        let goes_on = tokens.find(|token| !token.is("transaction"));
+        let to_savepoint = goes_on.is_some_and(|token| token.is("to"));
+        return if to_savepoint { Effect::NONE } else { Effect::TRANSACTION };
     }
-    if is(first, "pragma") { pragma_effect(words) } else { Effect::Session }
+    if first.is("pragma") {
+        return pragma_effect(tokens);
+    }
+    // What is explained may be a PRAGMA that acts when it is prepared.
+    let pragma = if first.is("explain") && tokens.any(|token| token.is("pragma")) {
+        pragma_effect(tokens)
+    } else {
+        Effect::NONE
+    };
+    Effect::SESSION.and(pragma)
 }
 
 /// The effect of a PRAGMA, given what follows the word.
-fn pragma_effect<'t>(mut words: impl Iterator<Item = &'t str>) -> Effect {
-    let mut name = words.next().unwrap_or_default();
-    let mut next = words.next();
+fn pragma_effect<'t>(mut tokens: impl Iterator<Item = Token<'t>>) -> Effect {
+    let nothing = Token::Sign(' ');
+    let mut name = tokens.next().unwrap_or(nothing).name();
+    let mut next = tokens.next();
     let mut schema = "main";
-    if next == Some(".") {
+    if next == Some(Token::Sign('.')) {
         schema = name;
-        name = words.next().unwrap_or_default();
-        next = words.next();
+        name = tokens.next().unwrap_or(nothing).name();
+        next = tokens.next();
     }
-    let has_argument = matches!(next, Some("=" | "("));
-    if has_argument && is_one_of(name, PROCESS_WIDE) {
-        return Effect::Process;
+    if !matches!(next, Some(Token::Sign('=' | '('))) {
+        return Effect::NONE;
     }
-    let quoted = !name.starts_with(|c: char| c.is_alphabetic());
-    let only_asks = !has_argument || is_one_of(name, QUERIES);
+    if is_one_of(name, PROCESS_WIDE) {
+        return Effect { process: true, ..Effect::NONE };
+    }
     // The values that a TEMP database keeps in its header end with the connection, not with the file.
-    if quoted || !only_asks || (has_argument && !is(schema, "main")) {
-        Effect::Session
-    } else {
-        Effect::None
+    if is_one_of(name, QUERIES) && is(schema, "main") {
+        return Effect::NONE;
     }
+    let pending = is_one_of(name, PENDING);
+    Effect { pending, query_only: is(name, "query_only"), ..Effect::SESSION }
 }
 
 /// The effect of a PRAGMA with an argument, given its parts.
 pub(super) fn pragma_with_argument(schema: Option<&str>, name: &str) -> Effect {
-    let schema = schema.unwrap_or("main");
-    pragma_effect([schema, ".", name, "="].into_iter())
+    let schema = Token::Word(schema.unwrap_or("main"));
+    let name = Token::Word(name);
+    pragma_effect([schema, Token::Sign('.'), name, Token::Sign('=')].into_iter())
 }
 
-/// What the statements of a batch may do, all together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct BatchEffect {
-    /// A statement may begin or end a transaction. (So may `BEGIN` and `END` of a trigger.)
-    pub(super) transaction: bool,
-    /// A statement may change what the next holder would find.
-    pub(super) session: bool,
-    /// A statement would change the whole process.
-    pub(super) process: bool,
-}
-
+/// The effects of the statements of a batch, all together.
+///
 /// Judged by all words, wherever they stand: to find where a statement ends would take a parser.
-pub(super) fn batch_effect(sql: &str) -> BatchEffect {
+pub(super) fn batch_effect(sql: &str) -> Effect {
     const SESSION: &[&str] =
         &["pragma", "attach", "detach", "create", "alter", "drop", "explain", "analyze"];
-    let mut effect = BatchEffect::default();
-    let mut words = Words(sql);
-    while let Some(word) = words.next() {
-        effect.transaction |= is_one_of(word, &["begin", "commit", "end", "rollback"]);
-        effect.session |= is_one_of(word, SESSION);
-        if is(word, "pragma") {
-            effect.process |= pragma_effect(Words(words.0)) == Effect::Process;
+    let mut effect = Effect::NONE;
+    let mut tokens = Tokens(sql);
+    while let Some(token) = tokens.next() {
+        effect.transaction |= token.is_one_of(&["begin", "commit", "end", "rollback"]);
+        effect.session |= token.is_one_of(SESSION);
+        if token.is("pragma") {
+            effect = effect.and(pragma_effect(tokens));
         }
     }
     effect
@@ -180,12 +276,14 @@ pub(super) fn batch_effect(sql: &str) -> BatchEffect {
 mod tests {
     use super::*;
 
+    const PROCESS: Effect = Effect { process: true, ..Effect::NONE };
+
     #[test]
     fn what_only_reads_or_changes_rows_leaves_nothing() {
         for sql in [
             "SELECT 1",
             "  \n-- a comment; PRAGMA cache_size = 1\n/* another */ ; insert INTO t VALUES (1)",
-            "WITH t AS (SELECT 1) SELECT * FROM t",
+            "WITH t AS (SELECT 1) SELECT * FROM t;  ;",
             "values (1)",
             "ROLLBACK TO mine",
             "rollback transaction TO savepoint mine",
@@ -196,11 +294,12 @@ mod tests {
             "PRAGMA table_info(task)",
             "PRAGMA main.user_version = 3",
             "pragma wal_checkpoint(TRUNCATE)",
+            "INSERT INTO t VALUES ('a; commit'), ('commit')",
             "",
             "--",
             "/*",
         ] {
-            assert_eq!(effect(sql), Effect::None, "{sql}");
+            assert_eq!(effect(sql), Effect::NONE, "{sql}");
         }
     }
 
@@ -218,37 +317,73 @@ mod tests {
             "DETACH a",
             "CREATE TEMP TABLE t (n)",
             "CREATE TABLE temp.t (n)",
+            "CREATE TRIGGER t AFTER INSERT ON a BEGIN DELETE FROM b; END",
             "DROP TABLE t",
             "VACUUM",
             "\u{feff}PRAGMA cache_size = 1",
+            "PRAGMA foreign_keys \u{b}= 0",
+            "PRAGMA main \u{feff}.cache_size = 5",
+            "SELECT 1; PRAGMA foreign_keys = OFF",
+            "SELECT $a('); PRAGMA foreign_keys = 0; --'",
+            "(",
         ] {
-            assert_eq!(effect(sql), Effect::Session, "{sql}");
+            assert_eq!(effect(sql), Effect::SESSION, "{sql}");
+        }
+        for sql in ["PRAGMA auto_vacuum = FULL", "SELECT 1; PRAGMA 'page_size' = 1024"] {
+            assert!(effect(sql).pending, "{sql}");
+        }
+        for sql in ["PRAGMA query_only = OFF", "EXPLAIN PRAGMA query_only(0)"] {
+            assert!(effect(sql).query_only, "{sql}");
         }
     }
 
     #[test]
     fn transaction_control_and_what_reaches_the_process_are_told_apart() {
-        for sql in
-            ["BEGIN", "begin immediate", "COMMIT;", "END", "ROLLBACK", "ROLLBACK TRANSACTION"]
-        {
-            assert_eq!(effect(sql), Effect::Transaction, "{sql}");
+        for sql in [
+            "BEGIN",
+            "begin immediate",
+            "COMMIT;",
+            "END",
+            "ROLLBACK",
+            "ROLLBACK TRANSACTION",
+            "\u{feff}ROLLBACK",
+            " \u{b}COMMIT",
+        ] {
+            assert_eq!(effect(sql), Effect::TRANSACTION, "{sql}");
         }
-        for sql in ["PRAGMA hard_heap_limit = 1", "PRAGMA main.soft_heap_limit(1)"] {
-            assert_eq!(effect(sql), Effect::Process, "{sql}");
+        for sql in [
+            "PRAGMA hard_heap_limit = 1",
+            "PRAGMA main.soft_heap_limit(1)",
+            "PRAGMA \"soft_heap_limit\" = 1",
+            "PRAGMA main.'temp_store_directory' = ''",
+        ] {
+            assert_eq!(effect(sql), PROCESS, "{sql}");
+        }
+        for sql in ["EXPLAIN PRAGMA soft_heap_limit = 1", "SELECT 1; PRAGMA soft_heap_limit = 1"] {
+            assert!(effect(sql).process, "{sql}");
         }
     }
 
     #[test]
     fn a_batch_is_judged_by_all_its_words() {
-        let nothing = BatchEffect::default();
-        assert_eq!(batch_effect("INSERT INTO t VALUES (1); UPDATE t SET created = 2"), nothing);
-        assert_eq!(batch_effect("INSERT INTO t VALUES ('it''s a pragma; commit')"), nothing);
-        let transaction = BatchEffect { transaction: true, ..nothing };
-        assert_eq!(batch_effect("SELECT 1; COMMIT; BEGIN"), transaction);
-        let session = BatchEffect { session: true, ..nothing };
-        assert_eq!(batch_effect("SELECT 1; attach 'a' AS a"), session);
-        assert_eq!(batch_effect("INSERT INTO t VALUES ('--'); PRAGMA cache_size = 1"), session);
-        let process = BatchEffect { process: true, ..session };
-        assert_eq!(batch_effect("SELECT 1; PRAGMA hard_heap_limit = 1"), process);
+        for sql in [
+            "INSERT INTO t VALUES (1); UPDATE t SET created = 2",
+            "INSERT INTO t VALUES ('it''s a pragma; commit')",
+        ] {
+            assert_eq!(batch_effect(sql), Effect::NONE, "{sql}");
+        }
+        for sql in ["SELECT 1; COMMIT; BEGIN", "SELECT $a('); ROLLBACK; BEGIN; --'"] {
+            assert_eq!(batch_effect(sql), Effect::TRANSACTION, "{sql}");
+        }
+        for sql in [
+            "SELECT 1; attach 'a' AS a",
+            "INSERT INTO t VALUES ('--'); PRAGMA cache_size = 1",
+            "SELECT 1; DETACH a",
+            "DROP TABLE t",
+        ] {
+            assert_eq!(batch_effect(sql), Effect::SESSION, "{sql}");
+        }
+        let both = PROCESS.and(Effect::SESSION);
+        assert_eq!(batch_effect("SELECT 1; PRAGMA hard_heap_limit = 1"), both);
     }
 }

@@ -9,10 +9,11 @@ use rusqlite::{Batch, Connection, ffi};
 
 use super::baseline::Baseline;
 use super::damage::{Damage, shows_damage};
+use super::heap;
+use super::manager::Role;
 use super::read_session::ReadSession;
 use super::sql_text::{self, Effect};
 use crate::config::AfterRaw;
-use crate::ffi::{heap_limits, set_heap_limits};
 use crate::fork::FORKED;
 use crate::metrics::Repair;
 
@@ -34,49 +35,73 @@ impl ReadSession {
         sql: &str,
         work: impl FnOnce(&'s Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.begin_use()?;
+        self.begin_statement()?;
         self.admit(sql_text::effect(sql))?;
         self.watched(work)
     }
 
-    pub(super) fn admit(&self, effect: Effect) -> rusqlite::Result<()> {
-        match effect {
-            Effect::None => Ok(()),
-            Effect::Transaction if self.in_transaction.get() => Err(refused(
-                "SQL text may not begin or end a transaction while one of tenure's is open: use its \
-                 commit() or rollback(), or a savepoint",
-            )),
-            Effect::Transaction => Ok(()),
-            Effect::Session => {
-                self.suspect(Suspicion::Sql);
-                Ok(())
-            }
-            Effect::Process => Err(refused(
-                "this PRAGMA would change the whole process, not this connection: set it where the \
-                 process starts",
-            )),
+    /// Whether a statement of the caller's may be run here and now.
+    pub(super) fn begin_statement(&self) -> rusqlite::Result<()> {
+        self.begin_use()?;
+        if let Some(damage) = self.recipe.damage.get() {
+            return Err(failure(ffi::SQLITE_CORRUPT, &damage.to_string()));
         }
+        if self.in_transaction.get() && self.connection.is_autocommit() {
+            return Err(refused(
+                "the transaction is over: SQLite rolled it back after an error (ON CONFLICT ROLLBACK, \
+                 disk full, I/O error), or rusqlite() was used to end it; what is run now would be \
+                 committed by itself",
+            ));
+        }
+        Ok(())
     }
 
-    /// Runs several statements.
-    pub(super) fn batch(&self, sql: &str) -> rusqlite::Result<()> {
-        self.begin_use()?;
-        let effect = sql_text::batch_effect(sql);
+    pub(super) fn admit(&self, effect: Effect) -> rusqlite::Result<()> {
+        if effect == Effect::default() {
+            return Ok(());
+        }
         if effect.process {
-            self.admit(Effect::Process)?;
+            return Err(refused(
+                "this PRAGMA would change the whole process, not this connection: set it where the \
+                 process starts",
+            ));
+        }
+        if effect.query_only && self.role == Role::Read {
+            return Err(refused("a reader stays query-only: use write() for what writes"));
+        }
+        if effect.transaction && self.in_transaction.get() {
+            return Err(refused(
+                "SQL text may not begin or end a transaction while one of tenure's is open: use its \
+                 commit() or rollback(), or a savepoint",
+            ));
+        }
+        if effect.pending {
+            self.pending.set(true);
         }
         if effect.session {
             self.suspect(Suspicion::Sql);
         }
-        let one_by_one = effect.transaction && self.in_transaction.get();
+        Ok(())
+    }
+
+    /// Runs several statements.
+    pub(super) fn batch(&self, sql: &str) -> rusqlite::Result<()> {
+        self.begin_statement()?;
+        let effect = sql_text::batch_effect(sql);
+        self.admit(Effect { transaction: false, ..effect })?;
+        // After a statement that lost the transaction nothing must be run; and whether a keyword is
+        // one of a transaction or of a trigger shows only in its statement.
+        if !self.in_transaction.get() {
+            return self.watched(|connection| connection.execute_batch(sql));
+        }
         self.watched(|connection| {
-            if !one_by_one {
-                return connection.execute_batch(sql);
-            }
             let mut batch = Batch::new(connection, sql);
             while let Some(mut statement) = batch.next()? {
-                let text = statement.expanded_sql().unwrap_or_default();
-                self.admit(sql_text::effect(&text))?;
+                self.begin_statement()?;
+                if effect.transaction {
+                    let text = statement.expanded_sql().unwrap_or_default();
+                    self.admit(sql_text::effect(&text))?;
+                }
                 statement.raw_query().next()?;
             }
             Ok(())
@@ -88,9 +113,9 @@ impl ReadSession {
     pub(super) fn begin_use(&self) -> rusqlite::Result<()> {
         self.touched.set(true);
         if self.is_forked() {
-            let code = ffi::Error::new(ffi::SQLITE_MISUSE);
-            return Err(rusqlite::Error::SqliteFailure(code, Some(FORKED.to_owned())));
+            return Err(failure(ffi::SQLITE_MISUSE, FORKED));
         }
+        self.busy().forget_runs_unless(|| self.connection.is_busy());
         Ok(())
     }
 
@@ -139,14 +164,16 @@ impl ReadSession {
     #[cold]
     fn found_damage(&self, code: i32) {
         self.condemn();
-        // The damage may be in another file: in one that is attached, or was to be.
-        if self.connection.db_name(2).is_ok() {
-            return;
-        }
-        let reads = "SELECT 1 FROM sqlite_schema LIMIT 1";
-        if code & 0xff == ffi::SQLITE_NOTADB
-            && self.connection.query_row(reads, [], |_| Ok(())).is_ok()
-        {
+        // The damage may be in another file: one that is attached, or was to be. Also, what is no
+        // database at all may be something else that was opened. Then this one is looked at.
+        let in_doubt = code & 0xff == ffi::SQLITE_NOTADB
+            || self.suspicion.get() != Suspicion::None
+            || self.connection.db_name(2).is_ok();
+        let sound = || {
+            let check = "PRAGMA main.quick_check(1)";
+            self.connection.query_row(check, [], |row| row.get::<_, String>(0))
+        };
+        if in_doubt && sound().is_ok_and(|found| found == "ok") {
             return;
         }
         let thread = crate::who::thread_name(&std::thread::current());
@@ -173,15 +200,15 @@ impl ReadSession {
             return;
         }
         self.suspicion.set(suspicion);
-        if suspicion == Suspicion::Raw {
-            if self.recipe.config.after_raw == AfterRaw::Discard {
-                return;
-            }
-            self.connection.post_sentinel();
-            self.heap_limits.set(Some(heap_limits()));
+        if suspicion == Suspicion::Raw && self.recipe.config.after_raw == AfterRaw::Discard {
+            return;
+        }
+        self.connection.post_sentinel();
+        if !self.heap_watched.replace(true) {
+            heap::watch();
         }
         let mut baseline = self.baseline.borrow_mut();
-        let taken = (|| {
+        let taken = self.undisturbed(|| {
             let baseline = match &mut *baseline {
                 Some(baseline) => baseline,
                 none => none.insert(Baseline::of_sql(&self.connection)?),
@@ -190,11 +217,19 @@ impl ReadSession {
                 baseline.add_raw(&self.connection)?;
             }
             Ok::<(), rusqlite::Error>(())
-        })();
+        });
         if let Err(error) = taken {
             tracing::debug!(%error, "no baseline could be taken; the connection will be closed");
             self.condemn();
         }
+    }
+
+    /// Looks at the connection without waiting for locks, and without a limit on time.
+    pub(super) fn undisturbed<T>(&self, look: impl FnOnce() -> T) -> T {
+        self.connection.set_progress_handler(false);
+        let result = self.busy().without_waiting(look);
+        self.connection.set_progress_handler(true);
+        result
     }
 
     pub(super) fn suspicion(&self) -> Suspicion {
@@ -211,19 +246,16 @@ impl ReadSession {
         }
     }
 
-    /// `true` when they had been changed.
-    pub(super) fn restore_heap_limits(&self) -> bool {
-        match self.heap_limits.get() {
-            Some(before) if before != heap_limits() => {
-                set_heap_limits(before);
-                true
-            }
-            _ => false,
-        }
+    /// `true` when the limits on the process's memory had been changed.
+    pub(super) fn put_heap_limits_back(&self) -> bool {
+        self.heap_watched.replace(false) && heap::put_back()
     }
 }
 
 fn refused(message: &str) -> rusqlite::Error {
-    let code = ffi::Error::new(ffi::SQLITE_AUTH);
-    rusqlite::Error::SqliteFailure(code, Some(message.to_owned()))
+    failure(ffi::SQLITE_AUTH, message)
+}
+
+fn failure(code: i32, message: &str) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(message.to_owned()))
 }

@@ -253,6 +253,9 @@ impl<'g> Transaction<'g> {
             };
             let waited = began.elapsed();
             match source.sqlite_error_code() {
+                Some(ErrorCode::DatabaseBusy) if self.session.busy().was_interrupted() => {
+                    return Err(CommitError::Interrupted { waited, source });
+                }
                 Some(ErrorCode::DatabaseBusy) if waited < limit => thread::sleep(COMMIT_RETRY),
                 Some(ErrorCode::DatabaseBusy) => {
                     return Err(CommitError::Busy { waited, limit, source });
@@ -293,6 +296,7 @@ pub(super) fn begin(
     if session.is_forked() {
         return Err(BeginError::Forked);
     }
+    session.begin_statement().map_err(|source| BeginError::Sqlite { source })?;
     if !session.is_autocommit() {
         session.metrics().transaction(kind, TransactionOutcome::Error, None);
         return Err(BeginError::AlreadyOpen);

@@ -177,7 +177,6 @@ impl Tally {
     /// Counts an error under its operation: 0 = begin, 1 = write.
     fn error(&mut self, operation: usize, code: Option<i32>) {
         match code {
-            Some(rusqlite::ffi::SQLITE_BUSY_SNAPSHOT) => self.refusals += 1,
             Some(rusqlite::ffi::SQLITE_BUSY) => self.timeouts[operation] += 1,
             None => {}
             Some(other) => panic!("error {other}"),
@@ -223,8 +222,9 @@ fn contend(pool: &Pool, file: &str, rounds: u32) -> Tally {
                     let outside = Connection::open(file).unwrap();
                     outside.busy_timeout(Duration::from_secs(60)).unwrap();
                     outside.execute("INSERT INTO task VALUES ('between')", []).unwrap();
-                    let result = writer.execute("INSERT INTO task VALUES ('late')", []);
-                    tally.error(1, result.err().as_ref().map(code));
+                    // With the same code as after a wait, when the lock is taken right now.
+                    writer.execute("INSERT INTO task VALUES ('late')", []).unwrap_err();
+                    tally.refusals += 1;
                 }
             }
         }

@@ -112,17 +112,44 @@ fn a_transaction_of_somebody_else_cannot_commit_either() {
     let tx = writer.transaction().unwrap();
     tx.execute("INSERT INTO sound VALUES (2)", []).unwrap();
     pool.read().unwrap().query_row(DAMAGED, [], |_| Ok(())).unwrap_err();
+    // Nor can it go on.
+    let error = tx.execute("INSERT INTO sound VALUES (3)", []).unwrap_err();
+    assert!(error.to_string().contains("damage.rs"), "{error}");
     let error = tx.commit().unwrap_err();
     assert!(matches!(error, CommitError::Damaged), "{error}");
 }
 
 #[test]
+fn met_where_another_database_is_attached() {
+    let (_directory, file) = damaged();
+    let attach = |connection: &mut Connection, _| {
+        Ok(connection.execute_batch("ATTACH ':memory:' AS other")?)
+    };
+    let pool = Recorded::opened(|| {
+        Pool::builder().database(&file).readers(2).on_connect(attach).open().unwrap()
+    });
+    pool.read().unwrap().query_row(DAMAGED, [], |_| Ok(())).unwrap_err();
+    assert_stopped(&pool);
+}
+
+#[test]
+fn damage_of_a_file_that_was_attached_is_not_this_pools() {
+    let (_directory, file) = damaged();
+    let pool = Recorded::new();
+    let writer = pool.write().unwrap();
+    writer.execute(&format!("ATTACH '{}' AS other", file.display()), []).unwrap();
+    writer.query_row("SELECT * FROM other.task", [], |_| Ok(())).unwrap_err();
+    drop(writer);
+    assert!(pool.write().is_ok());
+}
+
+#[test]
 fn a_file_that_is_no_database_and_was_to_be_attached_is_no_damage() {
-    let (directory, file) = damaged();
+    let directory = tempfile::tempdir().unwrap();
     let text = directory.path().join("notes.txt");
     fs::write(&text, "these are notes and not a database, whatever the statement says".repeat(50))
         .unwrap();
-    let pool = pool(&file);
+    let pool = Recorded::new();
     let attach = format!("ATTACH '{}' AS notes", text.display());
     let writer = pool.write().unwrap();
     let error = writer

@@ -146,3 +146,49 @@ fn a_wait_for_a_lock_ends_when_the_statements_time_is_up() {
     assert_eq!(pool.value("tenure_statement_timeouts_total", &[("role", "write")]), 1.0);
     assert_eq!(pool.value("tenure_busy_timeouts_total", &[("op", "write")]), 0.0);
 }
+
+#[test]
+fn the_time_of_one_statement_is_not_counted_for_another() {
+    let limit = Duration::from_millis(200);
+    let pool = pool(limit);
+    // Long enough to be noticed, far shorter than the limit.
+    let some = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 2000)
+                SELECT count(*) FROM n";
+    let began = Instant::now();
+    let reader = pool.read().unwrap();
+    while began.elapsed() < 2 * limit {
+        assert_eq!(reader.query_one(some, [], |row| row.get::<_, i64>(0)).unwrap(), 2000);
+    }
+    drop(reader);
+    while began.elapsed() < 4 * limit {
+        let reader = pool.read().unwrap();
+        assert_eq!(reader.query_one(some, [], |row| row.get::<_, i64>(0)).unwrap(), 2000);
+    }
+    // Nor is it for the look at check-in.
+    let writer = pool.write().unwrap();
+    writer.execute_batch("CREATE TABLE other (n)").unwrap();
+    while began.elapsed() < 6 * limit {
+        thread::yield_now();
+    }
+    drop(writer);
+    assert_eq!(pool.repairs("raw") + pool.repairs("discarded"), 0.0);
+    for role in ["read", "write"] {
+        assert_eq!(pool.value("tenure_statement_timeouts_total", &[("role", role)]), 0.0);
+    }
+}
+
+#[test]
+fn a_commit_that_waits_for_a_lock_is_stopped() {
+    let builder = Pool::builder().busy_timeout(NEVER).checkout_timeout(NEVER);
+    let pool = Recorded::with(builder.journal_mode(tenure::JournalMode::Delete));
+    pool.write().unwrap().execute("CREATE TABLE task (n INTEGER)", []).unwrap();
+    let outside = Connection::open(pool.read().unwrap().rusqlite().path().unwrap()).unwrap();
+    outside.execute_batch("BEGIN; SELECT * FROM task").unwrap();
+    let mut writer = pool.write().unwrap();
+    let handle = writer.interrupt_handle();
+    let tx = writer.transaction().unwrap();
+    tx.execute("INSERT INTO task VALUES (1)", []).unwrap();
+    let error = interrupted(handle, || tx.commit()).unwrap_err();
+    assert!(matches!(error, tenure::CommitError::Interrupted { .. }), "{error}");
+    assert!(error.is_undone());
+}

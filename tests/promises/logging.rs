@@ -84,7 +84,7 @@ fn a_busy_timeout() {
         writer.transaction().unwrap_err();
         place
     });
-    let entry = only(&entries, "kept the database locked for the whole busy time-out");
+    let entry = only(&entries, "kept the database locked until the time was up");
     assert_says_who_and_where(entry, &pool, "write", &place);
     assert_eq!((entry.field("operation"), entry.field("limit")), ("begin", "5ms"));
 
@@ -94,7 +94,7 @@ fn a_busy_timeout() {
         let mut statement = writer.prepare("CREATE TABLE t (n)").unwrap();
         statement.execute([]).unwrap_err();
     });
-    let entry = only(&entries, "kept the database locked for the whole busy time-out");
+    let entry = only(&entries, "kept the database locked until the time was up");
     assert_eq!(entry.field("operation"), "write");
 }
 

@@ -490,3 +490,85 @@ fn changes_are_the_holders_own() {
     writer.execute("DELETE FROM task WHERE title = 'a'", []).unwrap();
     assert_eq!((writer.changes(), writer.total_changes()), (0, 1));
 }
+
+#[test]
+fn a_pragma_behind_a_statement_is_not_inherited() {
+    // It is refused as a second statement, and has acted by then.
+    let pool = pool();
+    let before = found(&pool);
+    for sql in ["SELECT 1; PRAGMA foreign_keys = OFF", "SELECT 1; PRAGMA busy_timeout = 77"] {
+        let writer = pool.write().unwrap();
+        writer.prepare(sql).map(drop).unwrap_err();
+        writer.query_row(sql, [], |_| Ok(())).unwrap_err();
+        drop(writer);
+        unchanged(&before, &found(&pool), sql);
+    }
+    let writer = pool.write().unwrap();
+    let error = writer.execute("SELECT 1; PRAGMA soft_heap_limit = 1", []).unwrap_err();
+    assert!(error.to_string().contains("whole process"), "{error}");
+}
+
+#[test]
+fn a_reader_cannot_be_made_to_write() {
+    let pool = pool();
+    let reader = pool.read().unwrap();
+    for sql in [
+        "PRAGMA query_only = OFF",
+        "PRAGMA main.'query_only'(0)",
+        "SELECT 1; PRAGMA query_only = OFF",
+        "EXPLAIN PRAGMA query_only = OFF",
+    ] {
+        reader.prepare(sql).map(drop).unwrap_err();
+    }
+    reader.pragma(None, "query_only", 0, |_| Ok(())).unwrap_err();
+    let mut insert = reader.prepare("INSERT INTO task VALUES ('a')").unwrap();
+    insert.execute([]).unwrap_err();
+}
+
+#[test]
+fn what_takes_effect_at_the_next_vacuum_is_not_inherited() {
+    for sql in ["PRAGMA auto_vacuum = FULL", "PRAGMA page_size = 1024"] {
+        let pool = pool_with(Pool::builder().journal_mode(tenure::JournalMode::Delete));
+        let before = found(&pool);
+        pool.write().unwrap().execute_batch(sql).unwrap();
+        pool.write().unwrap().execute("VACUUM", []).unwrap();
+        unchanged(&before, &found(&pool), sql);
+        assert_eq!(reasons(&pool), ["pragma"]);
+    }
+}
+
+#[test]
+fn settings_of_what_on_connect_attached_are_not_inherited() {
+    let directory = tempfile::tempdir().unwrap();
+    let other = directory.path().join("other.db");
+    Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (n)").unwrap();
+    let attach = format!("ATTACH '{}' AS other", other.display());
+    let pool = pool_with(
+        Pool::builder().on_connect(move |connection, _| Ok(connection.execute_batch(&attach)?)),
+    );
+    let locking = |session: &Session| -> String {
+        session.query_one("PRAGMA other.locking_mode", [], |row| row.get(0)).unwrap()
+    };
+    pool.write().unwrap().execute_batch("PRAGMA other.locking_mode = EXCLUSIVE").unwrap();
+    assert_eq!(locking(&pool.write().unwrap()), "normal");
+    assert_eq!(reasons(&pool), ["pragma"]);
+}
+
+#[test]
+fn a_statement_left_running_without_a_snapshot_is_not_inherited() {
+    let pool = pool();
+    let reader = pool.read().unwrap();
+    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n";
+    let mut statement = reader.prepare(endless).unwrap();
+    let mut rows = statement.query([]).unwrap();
+    rows.next().unwrap();
+    std::mem::forget(rows);
+    std::mem::forget(statement);
+    // SQLite would keep the interrupt for as long as anything runs.
+    reader.interrupt_handle().interrupt();
+    drop(reader);
+    assert_eq!(reasons(&pool), ["unfinished_statement"]);
+    let next = pool.read().unwrap();
+    assert!(!next.is_busy());
+    next.query_one("SELECT count(*) FROM task", [], |row| row.get::<_, i64>(0)).unwrap();
+}

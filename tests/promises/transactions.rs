@@ -332,6 +332,9 @@ fn sql_text_can_neither_begin_nor_end_a_transaction_inside_of_one() {
         "BEGIN",
         "INSERT INTO task VALUES ('b'); ROLLBACK; BEGIN",
         "INSERT INTO task VALUES ('c'); /* and */ COMMIT; BEGIN IMMEDIATE",
+        "\u{feff}ROLLBACK",
+        " \u{b}COMMIT",
+        "SELECT $a('); ROLLBACK; BEGIN; --'",
     ] {
         let error = tx.execute_batch(sql).unwrap_err();
         assert_eq!(
@@ -340,7 +343,7 @@ fn sql_text_can_neither_begin_nor_end_a_transaction_inside_of_one() {
         );
         assert!(error.to_string().contains("use its commit() or rollback()"), "{sql}: {error}");
         assert!(!tx.is_autocommit(), "{sql}");
-        if !sql.contains("INSERT") {
+        if !sql.contains("INSERT") && !sql.contains("SELECT") {
             tx.execute(sql, []).unwrap_err();
             tx.prepare(sql).map(drop).unwrap_err();
             tx.prepare_cached(sql).map(drop).unwrap_err();
@@ -368,13 +371,46 @@ fn sql_text_can_neither_begin_nor_end_a_transaction_inside_of_one() {
 }
 
 #[test]
-fn work_that_was_kept_is_never_said_to_be_undone() {
+fn nothing_is_run_after_sqlite_has_rolled_the_transaction_back() {
     let pool = pool();
-    // SQLite has ended the transaction, and what follows commits by itself.
+    let lose = |tx: &tenure::Transaction<'_>| {
+        insert(tx, "a").unwrap();
+        tx.execute("INSERT OR ROLLBACK INTO task VALUES ('a')", []).unwrap_err();
+    };
+    for sql in ["INSERT INTO task VALUES ('b')", "SAVEPOINT mine", "SELECT 1"] {
+        let result = pool.transaction(|tx| {
+            lose(tx);
+            let error = tx.execute_batch(sql).unwrap_err();
+            assert!(error.to_string().contains("the transaction is over"), "{error}");
+            tx.prepare(sql).map(drop).unwrap_err();
+            Ok(())
+        });
+        assert!(matches!(result, Err(Error::Commit(CommitError::NotOpen))), "{result:?}");
+    }
+    let result = pool.transaction(|tx| {
+        lose(tx);
+        Ok(tx.execute_batch("INSERT INTO task VALUES ('b'); INSERT INTO task VALUES ('c')")?)
+    });
+    assert!(matches!(result, Err(Error::Sqlite(_))), "{result:?}");
+    // And in the middle of a batch.
     let result = pool.transaction(|tx| {
         insert(tx, "a")?;
+        tx.execute_batch("INSERT OR ROLLBACK INTO task VALUES ('a'); SAVEPOINT mine").unwrap_err();
+        Ok(())
+    });
+    assert!(matches!(result, Err(Error::Commit(CommitError::NotOpen))), "{result:?}");
+    assert_eq!(titles(&pool), "");
+}
+
+#[test]
+fn work_that_was_kept_is_never_said_to_be_undone() {
+    let pool = pool();
+    // SQLite has ended the transaction, and what follows commits by itself: a prepared statement.
+    let result = pool.transaction(|tx| {
+        insert(tx, "a")?;
+        let mut add = tx.prepare("INSERT INTO task VALUES ('b')")?;
         let _ = tx.execute("INSERT OR ROLLBACK INTO task VALUES ('a')", []);
-        insert(tx, "b")?;
+        add.execute([])?;
         Ok(())
     });
     let Err(Error::Commit(error)) = result else { panic!("{result:?}") };
