@@ -87,7 +87,8 @@
 //! One that differs is closed, and another opened in the background. Each case is counted by reason.
 //!
 //! **A turn for everyone.** Who waits for a connection is served in order of arrival; every wait ends
-//! by its deadline; the queue is bounded; an error says who has held a connection longest, and where
+//! by its deadline, and one that would be in vain because the holders wait for each other does not even
+//! begin; the queue is bounded; an error says who has held a connection longest, and where
 //! that one was checked out.
 //!
 //! **A durable answer.** With the default settings `Ok` from a commit means that the work is on the
@@ -121,8 +122,9 @@
 //!   [`ReadSession::rusqlite`] or of a prepared statement.
 //! * A guard that is leaked (`mem::forget`) takes its connection with it; the status page shows who
 //!   holds it.
-//! * A thread that waits for a connection while it holds the last one of that role waits until its
-//!   deadline; the error then names its own checkout.
+//! * Threads that wait for each other's connections are noticed, in all pools of the process, and so
+//!   are those that would wait for themselves: see [`CheckoutErrorKind::WouldDeadlock`]. A thread that
+//!   waits for something else, a lock of yours or a channel, is not: there the deadline ends it.
 //! * One process, one file: turns are taken among the threads of one pool. Against other processes, and
 //!   against other connections of this one, there is SQLite's own locking and the busy handler. Do not
 //!   use a pool's guards in a forked child.
@@ -170,8 +172,8 @@ pub use config::{
     Access, AfterRaw, ConfigError, ConfigFault, JournalMode, PoolConfig, Synchronous,
 };
 pub use error::{
-    BeginError, BoxError, CheckoutError, CheckoutErrorKind, CommitError, ConnectError, Error,
-    FileProblem, OpenError, RollbackError, SavepointError,
+    BeginError, BoxError, CheckoutError, CheckoutErrorKind, Claim, CommitError, ConnectError,
+    DeadlockedHolder, Error, FileProblem, OpenError, RollbackError, SavepointError,
 };
 pub use pool::Pool;
 pub use rusqlite;

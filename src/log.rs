@@ -70,6 +70,11 @@ macro_rules! warn_at {
 }
 
 impl Log {
+    /// The name of the pool.
+    pub(crate) fn pool(&self) -> &str {
+        &self.pool
+    }
+
     pub(crate) const fn new(pool: String) -> Self {
         Self {
             pool,

@@ -119,6 +119,13 @@ pub const METRICS: &[Metric] = &[
         help: "Checkouts by how they ended.",
     },
     Metric {
+        name: "tenure_nested_checkouts_total",
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &[ROLE],
+        help: "Checkouts that succeeded on a thread which held a connection of some pool already.",
+    },
+    Metric {
         name: "tenure_checkout_wait_seconds",
         kind: MetricKind::Histogram,
         unit: Unit::Seconds,
@@ -230,6 +237,7 @@ label!(
         Immediate => "immediate",
         Waited => "waited",
         Timeout => "timeout",
+        Deadlock => "deadlock",
         Overloaded => "overloaded",
         Unavailable => "unavailable",
         ConnectFailed => "connect_failed",
@@ -442,6 +450,7 @@ pub(crate) struct RoleMetrics {
     pub(crate) long_held: Gauge,
     pub(crate) hold: Histogram,
     pub(crate) opened: Counter,
+    pub(crate) nested: Counter,
     wait: Histogram,
     checkouts: Vec<Counter>,
     closed: Vec<Counter>,
@@ -473,6 +482,7 @@ impl RoleMetrics {
             opened: counter!(
                 "tenure_connections_opened_total", "pool" => pool(), "role" => role
             ),
+            nested: counter!("tenure_nested_checkouts_total", "pool" => pool(), "role" => role),
             wait: histogram!("tenure_checkout_wait_seconds", "pool" => pool(), "role" => role),
             checkouts: CheckoutOutcome::NAMES.iter().map(checkouts).collect(),
             closed: CloseReason::NAMES.iter().map(closed).collect(),

@@ -44,6 +44,7 @@ fn middle(class: usize) -> f64 {
 /// The numbers of one slot.
 struct Counts {
     immediate: AtomicU64,
+    nested: AtomicU64,
     timed: AtomicU64,
     holds: Box<[AtomicU32]>,
 }
@@ -51,6 +52,7 @@ struct Counts {
 /// What was published already.
 struct Published {
     immediate: u64,
+    nested: u64,
     timed: Vec<u64>,
     holds: Vec<u32>,
 }
@@ -66,11 +68,13 @@ impl AllCounts {
         let counts = |_| {
             CachePadded::new(Counts {
                 immediate: AtomicU64::new(0),
+                nested: AtomicU64::new(0),
                 timed: AtomicU64::new(0),
                 holds: (0..CLASSES).map(|_| AtomicU32::new(0)).collect(),
             })
         };
-        let published = Published { immediate: 0, timed: vec![0; slots], holds: vec![0; CLASSES] };
+        let published =
+            Published { immediate: 0, nested: 0, timed: vec![0; slots], holds: vec![0; CLASSES] };
         Self { slots: (0..slots).map(counts).collect(), published: Mutex::new(published) }
     }
 
@@ -78,6 +82,12 @@ impl AllCounts {
     #[inline]
     pub(super) fn immediate(&self, slot: usize) {
         add_one(&self.slots[slot].immediate);
+    }
+
+    /// The thread that checked out holds another connection. The caller owns the slot's connection.
+    #[cold]
+    pub(super) fn nested(&self, slot: usize) {
+        add_one(&self.slots[slot].nested);
     }
 
     /// A hold was timed. The caller owns the slot's connection.
@@ -95,6 +105,9 @@ impl AllCounts {
         let immediate = self.slots.iter().map(|slot| slot.immediate.load(Ordering::Relaxed)).sum();
         metrics.checkouts(CheckoutOutcome::Immediate, immediate - published.immediate);
         published.immediate = immediate;
+        let nested = self.slots.iter().map(|slot| slot.nested.load(Ordering::Relaxed)).sum();
+        metrics.nested.increment(nested - published.nested);
+        published.nested = nested;
 
         let mut timed = false;
         for (slot, published) in self.slots.iter().zip(&mut published.timed) {

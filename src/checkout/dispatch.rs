@@ -336,6 +336,11 @@ impl<T> Dispatch<T> {
         self.state.lock().queue.len()
     }
 
+    /// Whether the waiter of that number has neither left the queue nor been granted a turn.
+    pub(super) fn is_waiting(&self, number: u64) -> bool {
+        self.state.lock().queue.has(number)
+    }
+
     /// Who waits and since when, in the order in which they will be served.
     pub(super) fn waiters(&self) -> Vec<(Asker, u64)> {
         let state = self.state.lock();

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::holders::Place;
 use super::shared::{Lent, Shared};
 use super::source::Manage;
+use super::threads::Holding;
 
 /// Named by the compiler when a guard, transaction or savepoint would leave its thread.
 ///
@@ -44,17 +45,25 @@ pub(crate) struct Guard<'p, M: Manage> {
     owner: Owner<'p, M>,
     /// `None` only while the guard is being taken apart.
     lent: Option<Box<Lent<M>>>,
+    /// Dropped after the check-in.
+    _holding: Holding,
     _pinned: Pinned,
 }
 
 impl<'p, M: Manage> Guard<'p, M> {
     #[inline]
     pub(super) fn borrowed(shared: &'p Arc<Shared<M>>, lent: Box<Lent<M>>) -> Self {
-        Self { owner: Owner::Borrowed(shared), lent: Some(lent), _pinned: PhantomData }
+        Self::new(Owner::Borrowed(shared), Some(lent))
     }
 
     pub(super) fn owned(shared: Arc<Shared<M>>, lent: Box<Lent<M>>) -> Guard<'static, M> {
-        Guard { owner: Owner::Owned(shared), lent: Some(lent), _pinned: PhantomData }
+        Guard::new(Owner::Owned(shared), Some(lent))
+    }
+
+    /// On the thread that holds the connection from now on.
+    #[inline]
+    fn new(owner: Owner<'p, M>, lent: Option<Box<Lent<M>>>) -> Self {
+        Self { owner, lent, _holding: Holding::begin(), _pinned: PhantomData }
     }
 
     /// Only a shared reference: with `&mut`, two guards could exchange their connections.
@@ -95,7 +104,7 @@ impl<M: Manage> Detached<M> {
         if let Some(lent) = &lent {
             self.shared.dispatch.note(lent.slot).attach(place);
         }
-        Guard { owner: Owner::Owned(Arc::clone(&self.shared)), lent, _pinned: PhantomData }
+        Guard::new(Owner::Owned(Arc::clone(&self.shared)), lent)
     }
 }
 

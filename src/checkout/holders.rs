@@ -40,6 +40,11 @@ impl Asker {
         Self { number: threads::number(), thread: thread::current(), place }
     }
 
+    /// The thread's number, see [`threads::number`].
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// The thread's name, or its number for one that has none.
     pub(super) fn thread_name(&self) -> String {
         thread_name(&self.thread)
@@ -163,6 +168,17 @@ impl Note {
             }
         }
         None
+    }
+
+    /// The number of the thread that holds the connection; `None` when none does, the connection is
+    /// detached, or the note is being written.
+    pub(super) fn holder(&self) -> Option<u64> {
+        let before = self.version.load(StdOrdering::Acquire);
+        let number = self.thread.load(StdOrdering::Relaxed);
+        let held = self.phase.load(Ordering::Relaxed) == HELD;
+        fence(StdOrdering::Acquire);
+        let steady = before.is_multiple_of(2) && self.version.load(StdOrdering::Relaxed) == before;
+        (held && steady).then_some(number)
     }
 
     #[cold]

@@ -12,12 +12,14 @@
 //! * `queue` holds the waiters, in order of arrival;
 //! * `dispatch` decides who gets which connection, and keeps to the limit;
 //! * `holders` knows who has what, since when, taken where;
+//! * `deadlock` finds out who would wait in vain;
 //! * `counts` counts, `clock` tells the time and `threads` who asks, without being in anybody's way;
 //! * `shared` opens, inspects and closes; `old` closes for age; `long_holds` says who does not give back; `picture` shows it all;
 //! * `guard` is the proof of ownership that a holder has in hand.
 
 mod clock;
 mod counts;
+mod deadlock;
 mod dispatch;
 mod guard;
 mod holders;

@@ -157,6 +157,11 @@ impl<T> Queue<T> {
         self.entries.binary_search_by_key(&waiter.number, |entry| entry.waiter.number).ok()
     }
 
+    /// Whether the waiter of that number is in the queue still.
+    pub(super) fn has(&self, number: u64) -> bool {
+        self.entries.binary_search_by_key(&number, |entry| entry.waiter.number).is_ok()
+    }
+
     pub(super) fn remove(&mut self, at: usize, now: u64) {
         self.entries.remove(at);
         if at == 0 {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::clock;
 use super::counts::AllCounts;
+use super::deadlock::Waiting;
 use super::dispatch::{Answer, Dispatch};
 use super::holders::{Asker, Place};
 use super::long_holds::Reported;
@@ -17,6 +18,7 @@ use super::old::Idleness;
 use super::pool::{Settings, Wait};
 use super::queue::Turn;
 use super::source::{LastFailure, Manage, Notes, Source};
+use super::threads;
 use crate::error::{CheckoutError, CheckoutErrorKind, Refusal};
 use crate::metrics::{CheckoutOutcome, CloseReason};
 
@@ -95,22 +97,30 @@ impl<M: Manage> Shared<M> {
 impl<M: Manage> Shared<M> {
     #[inline]
     pub(super) fn check_out(
-        &self,
+        self: &Arc<Self>,
         wait: Wait,
         place: Place,
     ) -> Result<Box<Lent<M>>, CheckoutError> {
-        match self.dispatch.take() {
+        let lent = match self.dispatch.take() {
             Some(mut lent) => {
                 self.begin_hold(&mut lent, place);
                 self.counts.immediate(lent.slot);
-                Ok(lent)
+                lent
             }
-            None => self.check_out_slowly(wait, place),
+            None => self.check_out_slowly(wait, place)?,
+        };
+        if threads::holds_any() {
+            self.counts.nested(lent.slot);
         }
+        Ok(lent)
     }
 
     #[cold]
-    fn check_out_slowly(&self, wait: Wait, place: Place) -> Result<Box<Lent<M>>, CheckoutError> {
+    fn check_out_slowly(
+        self: &Arc<Self>,
+        wait: Wait,
+        place: Place,
+    ) -> Result<Box<Lent<M>>, CheckoutError> {
         let started = Instant::now();
         let result = self.ask(wait, place, started);
         let outcome = match &result {
@@ -137,7 +147,7 @@ impl<M: Manage> Shared<M> {
     }
 
     fn ask(
-        &self,
+        self: &Arc<Self>,
         wait: Wait,
         place: Place,
         started: Instant,
@@ -166,7 +176,18 @@ impl<M: Manage> Shared<M> {
             Answer::Closed => return Err(self.error(CheckoutErrorKind::Closed, started)),
             Answer::Wait(waiter) => waiter,
         };
-        let lent = match self.dispatch.wait(&waiter, deadline) {
+        let turn = match Waiting::begin(self, waiter.number, place) {
+            Ok(_listed) => self.dispatch.wait(&waiter, deadline),
+            // A turn that was granted at this very moment is taken.
+            Err(holders) => match self.dispatch.look(&waiter, true) {
+                None => {
+                    let refusal = self.refusal(CheckoutErrorKind::WouldDeadlock, started);
+                    return Err(Refusal { holders, ..refusal }.into());
+                }
+                turn => turn,
+            },
+        };
+        let lent = match turn {
             Some(Turn::Connection(mut lent)) => {
                 self.time_hold(&mut lent);
                 lent
@@ -264,6 +285,7 @@ impl<M: Manage> Shared<M> {
             held: held.len(),
             waiting: self.dispatch.waiting(),
             longest: (!held.is_empty()).then(|| held.swap_remove(0)),
+            holders: Vec::new(),
             cause: self.last_failure.get(),
         }
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::deadlock::DeadlockedHolder;
 use crate::metrics::CheckoutOutcome;
 use crate::status::Holder;
 
@@ -17,8 +18,8 @@ use crate::status::Holder;
 ///
 /// let pool = tenure::testing::temporary()?;
 /// let _writer = pool.write()?;
-/// let error = pool.write_timeout(std::time::Duration::from_millis(1)).unwrap_err();
-/// assert_eq!(error.kind(), CheckoutErrorKind::Timeout);
+/// let error = pool.try_write().unwrap_err();
+/// assert_eq!(error.kind(), CheckoutErrorKind::Unavailable);
 /// println!("in the way: {:?}", error.longest_holder());
 /// # Ok::<(), tenure::Error>(())
 /// ```
@@ -36,6 +37,8 @@ pub(crate) struct Refusal {
     pub(crate) held: usize,
     pub(crate) waiting: usize,
     pub(crate) longest: Option<Holder>,
+    /// Of a deadlock.
+    pub(crate) holders: Vec<DeadlockedHolder>,
     pub(crate) cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -55,6 +58,9 @@ pub(crate) struct Refusal {
 pub enum CheckoutErrorKind {
     /// No turn came before the deadline.
     Timeout,
+    /// To wait would be in vain: every connection that could come is held by a thread that waits
+    /// itself, the asking one among them. Never the answer to a `try_read` or `try_write`.
+    WouldDeadlock,
     /// As many threads as `max_waiters` allows were waiting already.
     Overloaded,
     /// `try_read` or `try_write` found nothing idle.
@@ -86,6 +92,7 @@ impl Refusal {
             held: 0,
             waiting: 0,
             longest: None,
+            holders: Vec::new(),
             cause: None,
         }
     }
@@ -120,7 +127,9 @@ impl CheckoutError {
     /// use std::time::Duration;
     /// let pool = tenure::testing::temporary()?;
     /// let _writer = pool.write()?;
-    /// let error = pool.write_timeout(Duration::from_millis(3)).unwrap_err();
+    /// let waiter = pool.clone();
+    /// let wait = move || waiter.write_timeout(Duration::from_millis(3)).map(drop);
+    /// let error = std::thread::spawn(wait).join().unwrap().unwrap_err();
     /// assert!(error.waited() >= Duration::from_millis(3));
     /// # Ok::<(), tenure::Error>(())
     /// ```
@@ -141,9 +150,26 @@ impl CheckoutError {
         self.0.longest.as_ref()
     }
 
+    /// Who holds and waits at the same time, one entry for each connection, when the kind is
+    /// [`CheckoutErrorKind::WouldDeadlock`]; else empty.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let _writer = pool.write()?;
+    /// let error = pool.write().unwrap_err();
+    /// assert_eq!(error.kind(), tenure::CheckoutErrorKind::WouldDeadlock);
+    /// let [holder] = error.holders() else { panic!("it is this thread alone") };
+    /// println!("taken at {}, again at {}", holder.holds.place, holder.waits_for.place);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn holders(&self) -> &[DeadlockedHolder] {
+        &self.0.holders
+    }
+
     pub(crate) fn outcome(&self) -> CheckoutOutcome {
         match self.0.kind {
             CheckoutErrorKind::Timeout => CheckoutOutcome::Timeout,
+            CheckoutErrorKind::WouldDeadlock => CheckoutOutcome::Deadlock,
             CheckoutErrorKind::Overloaded => CheckoutOutcome::Overloaded,
             CheckoutErrorKind::Unavailable => CheckoutOutcome::Unavailable,
             CheckoutErrorKind::Connect => CheckoutOutcome::ConnectFailed,
@@ -169,6 +195,13 @@ impl fmt::Display for CheckoutError {
                     Some(cause) => write!(f, "; a connection could not be opened: {cause}"),
                     None => Ok(()),
                 }
+            }
+            CheckoutErrorKind::WouldDeadlock => {
+                write!(f, "{role} checkout refused: to wait would be in vain, {held} of {limit} connections held, each by a thread that waits itself")?;
+                for (number, holder) in self.0.holders.iter().enumerate() {
+                    write!(f, "{}{holder}", if number == 0 { ": " } else { "; " })?;
+                }
+                f.write_str("; give a guard back before you wait for another, or check them out in one order everywhere")
             }
             CheckoutErrorKind::Overloaded => {
                 write!(f, "{role} checkout refused: {waiting} threads wait already (`max_waiters`), {held} of {limit} connections held")?;

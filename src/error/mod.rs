@@ -7,6 +7,7 @@
 //! gives a transaction back is [`TryCommitError`](crate::TryCommitError).
 
 mod checkout;
+mod deadlock;
 mod open;
 mod transaction;
 
@@ -17,6 +18,7 @@ use rusqlite::ErrorCode;
 
 pub(crate) use self::checkout::Refusal;
 pub use self::checkout::{CheckoutError, CheckoutErrorKind};
+pub use self::deadlock::{Claim, DeadlockedHolder};
 pub use self::open::{ConnectError, FileProblem, OpenError};
 pub use self::transaction::{BeginError, CommitError, RollbackError, SavepointError};
 use crate::config::ConfigError;

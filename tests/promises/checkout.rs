@@ -69,7 +69,8 @@ fn a_wait_ends_by_its_deadline_and_names_the_holder() {
     let pool = testing::temporary_with(Pool::builder().readers(1)).unwrap();
     let _reader = pool.read().unwrap();
     let began = Instant::now();
-    let error = pool.read_timeout(Duration::from_millis(30)).unwrap_err();
+    let wait = || pool.read_timeout(Duration::from_millis(30)).map(drop).unwrap_err();
+    let error = thread::scope(|scope| scope.spawn(wait).join().unwrap());
     assert!(began.elapsed() >= Duration::from_millis(30));
     assert_eq!(error.kind(), CheckoutErrorKind::Timeout);
     let text = error.to_string();
@@ -88,7 +89,7 @@ fn the_configured_timeout_is_the_usual_one() {
         .busy_timeout(Duration::from_millis(1))
         .checkout_timeout(Duration::from_millis(20));
     let pool = testing::temporary_with(builder).unwrap();
-    let _writer = pool.write().unwrap();
+    let _writer = pool.write_owned().unwrap().detach();
     let error = pool.write().unwrap_err();
     assert_eq!(error.kind(), CheckoutErrorKind::Timeout);
     assert!(error.waited() >= Duration::from_millis(20));

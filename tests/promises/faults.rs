@@ -133,7 +133,7 @@ fn a_name_is_free_as_soon_as_its_pool_has_ended() {
 fn timeouts_of_zero_do_not_keep_a_pool_from_opening() {
     let builder = Pool::builder().checkout_timeout(Duration::ZERO).busy_timeout(Duration::ZERO);
     let pool = testing::temporary_with(builder).unwrap();
-    let _writer = pool.write().unwrap();
+    let _writer = pool.write_owned().unwrap().detach();
     assert_eq!(pool.write().unwrap_err().kind(), CheckoutErrorKind::Timeout);
 }
 

@@ -105,7 +105,7 @@ fn a_slow_checkout() {
     let (_, entries) = logged(|| drop(pool.write().unwrap()));
     assert!(entries.is_empty(), "who does not wait is not slow: {entries:?}");
 
-    let _held = pool.write().unwrap();
+    let _held = pool.write_owned().unwrap().detach();
     let (place, entries) = logged(|| {
         pool.write_timeout(Duration::from_millis(2)).unwrap_err();
         line_before()

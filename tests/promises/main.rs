@@ -6,6 +6,7 @@ mod checkout;
 mod config;
 mod connections;
 mod damage;
+mod deadlocks;
 mod documentation;
 mod errors;
 mod extensions;

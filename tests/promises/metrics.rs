@@ -110,7 +110,7 @@ fn counts_are_exact() {
 #[test]
 fn waits_in_vain_are_in_the_histogram_too() {
     let pool = Recorded::new();
-    let _writer = pool.write().unwrap();
+    let _writer = pool.write_owned().unwrap().detach();
     pool.write_timeout(std::time::Duration::from_millis(1)).unwrap_err();
     assert_eq!(pool.checkouts("write", "timeout"), 1.0);
     assert_eq!(pool.value("tenure_checkout_wait_seconds_count", &[("role", "write")]), 1.0);

@@ -1,0 +1,171 @@
+//! Threads that wait for each other's connections are told at once, not when a time-out ends.
+//!
+//! A thread that waits while it holds a connection may be what keeps another one waiting. Such
+//! threads, of all pools of the process, are listed in one place, and each one looks there before it
+//! goes to sleep. It would sleep in vain if every connection of its pool is held by a thread that is
+//! listed and still in its queue, and the same is true for the pool which that thread waits for, and
+//! so on. One connection that is idle, detached or being opened, or one holder that is doing
+//! something else, anywhere on the way, can bring the turn of somebody, and then there is none.
+//! Deadlines are left out of account: that a wait would be in vain until one passes is what is said.
+//!
+//! **Every deadlock is found.** A holder that is not listed is awake, so the last one of a circle to
+//! be listed finds it, and it is the one that is told. The others go on to wait, and are served when
+//! it gives back what it has.
+//!
+//! **There is no false alarm.** A guard stays on its thread. So what a listed thread holds does not
+//! change, except that a turn may be granted to it, and for that it leaves its queue first, under the
+//! lock of that queue. When the search has seen all holders it therefore asks once more whether all
+//! of them are still in their queues: if they are, there was a moment at which all that was seen was
+//! true together. A note that is being written is progress of somebody.
+//!
+//! Nothing of this is done by a checkout that need not wait, nor by one of a thread that holds
+//! nothing. A search by a thread of the pool's own every now and then lost: it would be late, and
+//! would have to choose somebody to refuse who sleeps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::holders::{Held, Place};
+use super::shared::Shared;
+use super::source::Manage;
+use super::threads;
+use crate::error::{Claim, DeadlockedHolder};
+
+/// By thread. Held for a search; the locks of queues and of the notes' thread handles are taken
+/// under it, and it is taken under none.
+static LISTED: Mutex<BTreeMap<u64, Listed>> = Mutex::new(BTreeMap::new());
+
+/// A thread that waits while it holds something.
+struct Listed {
+    party: Arc<dyn Party>,
+    /// Its number in the queue of that pool.
+    waiter: u64,
+    place: Place,
+}
+
+/// A pool of one role, whatever its connections are.
+trait Party: Send + Sync {
+    /// A connection of this pool that was asked for there.
+    fn claim(&self, place: Place) -> Claim;
+
+    fn slots(&self) -> usize;
+
+    /// The number of the thread that holds the connection of this slot; `None` when none does, or it
+    /// is changing.
+    fn holder(&self, slot: usize) -> Option<u64>;
+
+    fn held(&self, slot: usize) -> Option<Held>;
+
+    /// Whether the waiter of that number is in the queue, and has not been granted a turn.
+    fn is_waiting(&self, waiter: u64) -> bool;
+}
+
+impl<M: Manage> Party for Shared<M> {
+    fn claim(&self, place: Place) -> Claim {
+        Claim {
+            pool: self.settings.log.pool().to_owned(),
+            role: self.settings.role,
+            place: place.to_string(),
+        }
+    }
+
+    fn slots(&self) -> usize {
+        self.settings.limit
+    }
+
+    fn holder(&self, slot: usize) -> Option<u64> {
+        self.dispatch.note(slot).holder()
+    }
+
+    fn held(&self, slot: usize) -> Option<Held> {
+        self.dispatch.note(slot).held()
+    }
+
+    fn is_waiting(&self, waiter: u64) -> bool {
+        self.dispatch.is_waiting(waiter)
+    }
+}
+
+/// The calling thread's wait, listed until this is dropped.
+pub(super) struct Waiting {
+    listed: bool,
+}
+
+impl Waiting {
+    /// To be called by a waiter that has joined the queue, before it sleeps. `Err` = it would sleep in
+    /// vain, and says who is in the way of whom.
+    pub(super) fn begin<M: Manage>(
+        pool: &Arc<Shared<M>>,
+        waiter: u64,
+        place: Place,
+    ) -> Result<Self, Vec<DeadlockedHolder>> {
+        if !threads::holds_any() {
+            return Ok(Self { listed: false });
+        }
+        let thread = threads::number();
+        let party: Arc<dyn Party> = Arc::clone(pool) as _;
+        let mut all = LISTED.lock();
+        all.insert(thread, Listed { party, waiter, place });
+        match search(&all, thread) {
+            None => Ok(Self { listed: true }),
+            Some(holders) => {
+                let listed = all.remove(&thread);
+                // What ends with a pool must not end under the lock.
+                drop(all);
+                drop(listed);
+                Err(holders)
+            }
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.listed {
+            let listed = LISTED.lock().remove(&threads::number());
+            drop(listed);
+        }
+    }
+}
+
+/// Everybody who holds a connection that the thread waits for, directly or not, if they all wait.
+fn search(all: &BTreeMap<u64, Listed>, thread: u64) -> Option<Vec<DeadlockedHolder>> {
+    let mut pools: Vec<&dyn Party> = Vec::new();
+    // Who has been met, and of these whose pool has still to be looked at.
+    let mut met = BTreeSet::from([thread]);
+    let mut unseen = vec![all.get(&thread)?];
+    while let Some(Listed { party, .. }) = unseen.pop() {
+        let party = &**party;
+        if pools.iter().any(|known| std::ptr::addr_eq(*known, party)) {
+            continue;
+        }
+        pools.push(party);
+        for slot in 0..party.slots() {
+            let holder = party.holder(slot)?;
+            let listed = all.get(&holder)?;
+            if met.insert(holder) {
+                unseen.push(listed);
+            }
+        }
+    }
+    let waits = |thread| all.get(thread).is_some_and(|wait| wait.party.is_waiting(wait.waiter));
+    met.iter().all(waits).then(|| describe(all, &pools))
+}
+
+fn describe(all: &BTreeMap<u64, Listed>, pools: &[&dyn Party]) -> Vec<DeadlockedHolder> {
+    let mut holders = Vec::new();
+    for pool in pools {
+        for Held { holder, .. } in (0..pool.slots()).filter_map(|slot| pool.held(slot)) {
+            if let Some(wait) = all.get(&holder.number()) {
+                holders.push(DeadlockedHolder {
+                    thread: holder.thread_name(),
+                    holds: pool.claim(holder.place),
+                    waits_for: wait.party.claim(wait.place),
+                });
+            }
+        }
+    }
+    holders
+}
