@@ -4,6 +4,7 @@
 //! any lock. Whoever has a slot's connection in hand, or the right to open it, owns what is noted and
 //! counted for that slot.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use super::pool::{Settings, Wait};
 use super::queue::Turn;
 use super::source::{LastFailure, Manage, Notes, Source};
 use crate::error::{CheckoutError, CheckoutErrorKind, Refusal};
+use crate::fork::Birthplace;
 use crate::metrics::{CheckoutOutcome, CloseReason};
 
 /// How long opening one of the first connections may take.
@@ -51,6 +53,7 @@ pub(super) struct Shared<M: Manage> {
     pub(super) counts: AllCounts,
     pub(super) idleness: Idleness,
     pub(super) reported: Reported,
+    birthplace: Birthplace,
 }
 
 impl<M: Manage> Shared<M> {
@@ -68,6 +71,7 @@ impl<M: Manage> Shared<M> {
             .thread_pool(Arc::clone(&settings.opener))
             .build_unchecked(Source::new(Arc::clone(&manager), Arc::clone(&last_failure)));
         settings.metrics.limit.set(settings.limit as f64);
+        clock::start_over_in_child();
         let overtaking = u64::try_from(settings.overtaking.as_nanos()).unwrap_or(u64::MAX);
         Self {
             dispatch: Dispatch::new(settings.limit, settings.max_waiters, overtaking),
@@ -78,7 +82,21 @@ impl<M: Manage> Shared<M> {
             manager,
             source,
             last_failure,
+            birthplace: Birthplace::here(),
         }
+    }
+
+    /// Whether this process is a child of the one that opened the pool. Nothing here may be touched
+    /// then: threads of the parent, which do not exist any more, may have held any of the locks.
+    #[inline]
+    pub(super) fn is_forked(&self) -> bool {
+        self.birthplace.is_elsewhere()
+    }
+
+    /// For somebody in a child who lets go of this: it is not dropped with the last one who does.
+    #[cold]
+    pub(super) fn leak(self: &Arc<Self>) {
+        mem::forget(Arc::clone(self));
     }
 
     pub(super) fn fill(&self) -> Result<(), CheckoutError> {
@@ -99,6 +117,9 @@ impl<M: Manage> Shared<M> {
         wait: Wait,
         place: Place,
     ) -> Result<Box<Lent<M>>, CheckoutError> {
+        if self.is_forked() {
+            return Err(self.refuse_forked());
+        }
         match self.dispatch.take() {
             Some(mut lent) => {
                 self.begin_hold(&mut lent, place);
@@ -107,6 +128,12 @@ impl<M: Manage> Shared<M> {
             }
             None => self.check_out_slowly(wait, place),
         }
+    }
+
+    #[cold]
+    fn refuse_forked(&self) -> CheckoutError {
+        self.settings.metrics.forked.increment(1);
+        CheckoutError::forked(self.settings.role)
     }
 
     #[cold]

@@ -88,6 +88,7 @@ impl ReadSession {
     pub(super) fn begin_use(&self) -> rusqlite::Result<()> {
         self.touched.set(true);
         if self.is_forked() {
+            self.metrics().forked();
             let code = ffi::Error::new(ffi::SQLITE_MISUSE);
             return Err(rusqlite::Error::SqliteFailure(code, Some(FORKED.to_owned())));
         }
