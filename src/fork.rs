@@ -27,6 +27,30 @@ impl Birthplace {
     }
 }
 
+/// How many forks lie between this process and the first that opened a pool.
+pub(crate) fn depth() -> u32 {
+    ffi::forks()
+}
+
+/// For what all pools of a process share: each process has one of its own.
+///
+/// A lock that another thread holds at the moment of a fork is never released in the child. So a
+/// child does not touch its parent's, and begins with one that nobody has used. The locks of a chain
+/// of more than so many forks are shared by its last processes.
+pub(crate) struct PerProcess<T>([T; 8]);
+
+impl<T> PerProcess<T> {
+    /// All of them equal and unused.
+    pub(crate) const fn new(each: [T; 8]) -> Self {
+        Self(each)
+    }
+
+    /// This process's.
+    pub(crate) fn here(&self) -> &T {
+        &self.0[(depth() as usize).min(self.0.len() - 1)]
+    }
+}
+
 /// What is said to whoever tries.
 pub(crate) const FORKED: &str = "this process was forked from the one that opened the pool: SQLite's \
                                  locks stayed there, and to use its connections here would damage the \

@@ -97,6 +97,10 @@
 //! **No damage spread.** When SQLite finds the database damaged, the pool stops: nothing more is read
 //! from it or committed to it.
 //!
+//! **Safe across `fork`.** In a child process every operation on its parent's pool answers
+//! [`CheckoutErrorKind::Forked`] or the like, and what is dropped there neither rolls back nor closes
+//! nor deletes anything.
+//!
 //! **Nothing hidden.** Who holds and who waits is in [`Pool::status`]; what was counted and measured
 //! is in the metrics of [`metrics::METRICS`].
 //!
@@ -126,8 +130,13 @@
 //!   are those that would wait for themselves: see [`CheckoutErrorKind::WouldDeadlock`]. A thread that
 //!   waits for something else, a lock of yours or a channel, is not: there the deadline ends it.
 //! * One process, one file: turns are taken among the threads of one pool. Against other processes, and
-//!   against other connections of this one, there is SQLite's own locking and the busy handler. Do not
-//!   use a pool's guards in a forked child.
+//!   against other connections of this one, there is SQLite's own locking and the busy handler.
+//! * In a child made by `fork`, what the parent opened is refused and left alone, for ever: its memory
+//!   and its descriptors stay until the child ends. A child made by the bare system call, past the C
+//!   library, is not noticed. Statements and rows that the child inherits are `rusqlite`'s: do not drop
+//!   them there. The child may open a pool of its own; other threads that were at work at the moment
+//!   of the fork can have left locks of the libraries below (`parking_lot`, the metrics recorder) taken
+//!   for ever, so fork before they start, or let the child `exec`.
 //! * Never open the database file by other means than SQLite in the same process: closing any
 //!   descriptor of it gives up all of SQLite's locks on it.
 //! * No async. See the README for how to call it from async servers.

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 use parking_lot::Mutex;
 
+use crate::fork::PerProcess;
+
 /// What a metric counts or measures.
 ///
 /// ```
@@ -210,6 +212,13 @@ pub const METRICS: &[Metric] = &[
         help: "Statements that were stopped because they ran for longer than `statement_timeout`.",
     },
     Metric {
+        name: "tenure_forked_total",
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &[],
+        help: "Operations refused because this process was forked from the one that opened the pool.",
+    },
+    Metric {
         name: "tenure_damaged",
         kind: MetricKind::Gauge,
         unit: Unit::Count,
@@ -336,6 +345,7 @@ pub(crate) struct PoolMetrics {
     busy_refusals: Vec<Counter>,
     busy_wait: Vec<Histogram>,
     statement_timeouts: Vec<Counter>,
+    forked: Counter,
     damaged: Gauge,
     refused_for_damage: Vec<Counter>,
 }
@@ -381,6 +391,7 @@ impl PoolMetrics {
             busy_refusals: by("tenure_busy_refusals_total", "op", Operation::NAMES),
             busy_wait: seconds("tenure_busy_wait_seconds", "op", Operation::NAMES),
             statement_timeouts: by("tenure_statement_timeouts_total", "role", ROLE.1),
+            forked: forked(name),
             damaged,
             refused_for_damage: ROLE.1.iter().map(refused_for_damage).collect(),
             pool: name.to_owned(),
@@ -431,6 +442,10 @@ impl PoolMetrics {
         self.statement_timeouts[role].increment(1);
     }
 
+    pub(crate) fn forked(&self) {
+        self.forked.increment(1);
+    }
+
     pub(crate) fn checkout_refused_for_damage(&self, role: usize) {
         self.refused_for_damage[role].increment(1);
     }
@@ -451,6 +466,8 @@ pub(crate) struct RoleMetrics {
     pub(crate) hold: Histogram,
     pub(crate) opened: Counter,
     pub(crate) nested: Counter,
+    /// The same as its pool's.
+    pub(crate) forked: Counter,
     wait: Histogram,
     checkouts: Vec<Counter>,
     closed: Vec<Counter>,
@@ -483,6 +500,7 @@ impl RoleMetrics {
                 "tenure_connections_opened_total", "pool" => pool(), "role" => role
             ),
             nested: counter!("tenure_nested_checkouts_total", "pool" => pool(), "role" => role),
+            forked: forked(&pool()),
             wait: histogram!("tenure_checkout_wait_seconds", "pool" => pool(), "role" => role),
             checkouts: CheckoutOutcome::NAMES.iter().map(checkouts).collect(),
             closed: CloseReason::NAMES.iter().map(closed).collect(),
@@ -514,6 +532,10 @@ impl RoleMetrics {
     }
 }
 
+fn forked(pool: &str) -> Counter {
+    counter!("tenure_forked_total", "pool" => pool.to_owned())
+}
+
 fn describe() {
     for Metric { name, kind, unit, help, .. } in METRICS {
         match kind {
@@ -525,7 +547,8 @@ fn describe() {
 }
 
 /// The names of the pools that are open in this process.
-static NAMES: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+static NAMES: PerProcess<Mutex<Option<HashSet<String>>>> =
+    PerProcess::new([const { Mutex::new(None) }; 8]);
 
 /// A pool's name, no other pool's while it lives: two pools under one name would add up their
 /// counters and overwrite each other's gauges.
@@ -535,13 +558,13 @@ pub(crate) struct PoolName(String);
 impl PoolName {
     /// The name as given; `None` when a pool has it already.
     pub(crate) fn exactly(name: &str) -> Option<Self> {
-        let mut names = NAMES.lock();
+        let mut names = NAMES.here().lock();
         names.get_or_insert_default().insert(name.to_owned()).then(|| Self(name.to_owned()))
     }
 
     /// The name, with `-2`, `-3` .. appended if need be.
     pub(crate) fn like(name: &str) -> Self {
-        let mut names = NAMES.lock();
+        let mut names = NAMES.here().lock();
         let names = names.get_or_insert_default();
         let mut unique = name.to_owned();
         let mut number = 1;
@@ -559,7 +582,7 @@ impl PoolName {
 
 impl Drop for PoolName {
     fn drop(&mut self) {
-        if let Some(names) = &mut *NAMES.lock() {
+        if let Some(names) = &mut *NAMES.here().lock() {
             names.remove(&self.0);
         }
     }

@@ -6,6 +6,7 @@
 //! every commit.
 
 use std::fmt;
+use std::mem;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::builder::Builder;
 use crate::checkout::{self, Wait};
 use crate::config::PoolConfig;
 use crate::error::{CheckoutError, OpenError};
+use crate::fork::Birthplace;
 use crate::housekeeping::Housekeeping;
 use crate::metrics::PoolName;
 use crate::sqlite::{Manager, ReadGuard, Recipe, Role, WriteGuard};
@@ -55,6 +57,17 @@ struct Inner {
     _housekeeping: Housekeeping,
     /// Free for another pool when this one ends.
     _name: PoolName,
+    birthplace: Birthplace,
+}
+
+impl Drop for Pool {
+    /// In a forked child nothing of it is dropped: not the connections, not the threads' channels, and
+    /// no temporary directory.
+    fn drop(&mut self) {
+        if self.is_forked() {
+            mem::forget(Arc::clone(&self.inner));
+        }
+    }
 }
 
 impl Drop for Inner {
@@ -75,7 +88,14 @@ impl Pool {
         housekeeping: Housekeeping,
         name: PoolName,
     ) -> Self {
-        let inner = Inner { readers, writer, recipe, _housekeeping: housekeeping, _name: name };
+        let inner = Inner {
+            readers,
+            writer,
+            recipe,
+            _housekeeping: housekeeping,
+            _name: name,
+            birthplace: Birthplace::here(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -304,11 +324,25 @@ impl Pool {
 
     fn damaged(&self, role: Role) -> Option<CheckoutError> {
         let damage = self.inner.recipe.damage.get()?;
+        // In a child that is the first thing to know, and said by the checkout.
+        if self.is_forked() {
+            return None;
+        }
         Some(CheckoutError::damaged(role.name(), Arc::clone(damage) as _))
     }
 
     fn writer(&self) -> Result<&checkout::Pool<Manager>, CheckoutError> {
-        self.inner.writer.as_ref().ok_or_else(CheckoutError::read_only)
+        self.inner.writer.as_ref().ok_or_else(|| {
+            if self.is_forked() {
+                self.inner.recipe.metrics.forked();
+                return CheckoutError::forked(Role::Write.name());
+            }
+            CheckoutError::read_only()
+        })
+    }
+
+    fn is_forked(&self) -> bool {
+        self.inner.birthplace.is_elsewhere()
     }
 
     fn usual_wait(&self) -> Wait {

@@ -6,10 +6,15 @@
 //! process whose pools are idle is therefore never woken. (The kernel's own coarse clock costs a
 //! third of a checkout, and not every system has one.)
 
+use std::mem;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
+
+use crossbeam_utils::atomic::AtomicCell;
+
+use crate::fork;
 
 /// How far the coarse clock is behind, at most, on a machine that runs its threads in time.
 const TICK: Duration = Duration::from_millis(10);
@@ -22,10 +27,20 @@ static COARSE: AtomicU64 = AtomicU64::new(0);
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-static TICKER: LazyLock<Option<Thread>> = LazyLock::new(|| {
-    let ticker = thread::Builder::new().name("tenure-clock".to_owned()).spawn(tick);
-    ticker.ok().map(|handle| handle.thread().clone())
-});
+/// Taken out by whoever wakes it.
+static TICKER: AtomicCell<Option<Thread>> = AtomicCell::new(None);
+
+/// For which process the clock was set up, by the number of its forks.
+static SET_UP_FOR: AtomicU32 = AtomicU32::new(0);
+
+/// A forked child does not have its parent's thread. To be called before anything is timed there.
+pub(super) fn start_over_in_child() {
+    let here = fork::depth();
+    if SET_UP_FOR.swap(here, Ordering::Relaxed) != here {
+        mem::forget(TICKER.take());
+        COARSE.store(0, Ordering::Relaxed);
+    }
+}
 
 /// Nanoseconds since some moment in the life of this process; never 0.
 #[inline(never)]
@@ -51,12 +66,22 @@ pub(super) fn coarse() -> u64 {
 #[cold]
 fn restart() -> u64 {
     let now = now();
-    if let Some(ticker) = &*TICKER {
-        // Whoever stores also wakes: the number never stays as it is.
-        COARSE.store(now, Ordering::Relaxed);
-        ticker.unpark();
+    // Whoever stores also wakes: the number never stays as it is.
+    if COARSE.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        match TICKER.take().or_else(start) {
+            Some(ticker) => {
+                ticker.unpark();
+                TICKER.store(Some(ticker));
+            }
+            None => COARSE.store(0, Ordering::Relaxed),
+        }
     }
     now
+}
+
+fn start() -> Option<Thread> {
+    let ticker = thread::Builder::new().name("tenure-clock".to_owned()).spawn(tick);
+    ticker.ok().map(|handle| handle.thread().clone())
 }
 
 fn tick() {

@@ -8,6 +8,7 @@
 //! arrives.
 
 use std::marker::PhantomData;
+use std::mem;
 use std::sync::Arc;
 
 use super::holders::Place;
@@ -86,8 +87,13 @@ impl<'p, M: Manage> Guard<'p, M> {
 impl<M: Manage> Drop for Guard<'_, M> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(lent) = self.lent.take() {
-            self.owner.shared().check_in(lent);
+        let shared = self.owner.shared();
+        if shared.is_forked() {
+            // The parent's, both of them: they are left as they are.
+            mem::forget(self.lent.take());
+            shared.leak();
+        } else if let Some(lent) = self.lent.take() {
+            shared.check_in(lent);
         }
     }
 }
@@ -101,7 +107,10 @@ pub(crate) struct Detached<M: Manage> {
 impl<M: Manage> Detached<M> {
     pub(crate) fn attach(mut self, place: Place) -> Guard<'static, M> {
         let lent = self.lent.take();
-        if let Some(lent) = &lent {
+        // In a child the guard is good for nothing, and a note takes a lock.
+        if let Some(lent) = &lent
+            && !self.shared.is_forked()
+        {
             self.shared.dispatch.note(lent.slot).attach(place);
         }
         Guard::new(Owner::Owned(Arc::clone(&self.shared)), lent)
@@ -110,7 +119,10 @@ impl<M: Manage> Detached<M> {
 
 impl<M: Manage> Drop for Detached<M> {
     fn drop(&mut self) {
-        if let Some(lent) = self.lent.take() {
+        if self.shared.is_forked() {
+            mem::forget(self.lent.take());
+            self.shared.leak();
+        } else if let Some(lent) = self.lent.take() {
             self.shared.check_in(lent);
         }
     }

@@ -24,6 +24,11 @@ impl<M: Manage> Shared<M> {
     /// No checkout that finds an idle connection waits for this, and none that does not for longer
     /// than it takes to copy who waits.
     pub(super) fn status(&self) -> RoleStatus {
+        if self.is_forked() {
+            let (held, waiting) = (Vec::new(), Vec::new());
+            let limit = self.settings.limit;
+            return RoleStatus { limit, open: 0, idle: 0, held, waiting, last_connect_error: None };
+        }
         let waiting = self.dispatch.waiters();
         let now = clock::now();
         let waiting = waiting.into_iter().map(|(asker, since)| Waiter {
@@ -55,6 +60,9 @@ impl<M: Manage> Shared<M> {
     }
 
     pub(super) fn publish_metrics(&self) {
+        if self.is_forked() {
+            return;
+        }
         let metrics = &self.settings.metrics;
         let used = self.dispatch.notes().filter(|note| note.looks_held()).count();
         metrics.idle.set(self.idle() as f64);

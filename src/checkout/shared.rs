@@ -4,6 +4,7 @@
 //! any lock. Whoever has a slot's connection in hand, or the right to open it, owns what is noted and
 //! counted for that slot.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use super::queue::Turn;
 use super::source::{LastFailure, Manage, Notes, Source};
 use super::threads;
 use crate::error::{CheckoutError, CheckoutErrorKind, Refusal};
+use crate::fork::Birthplace;
 use crate::metrics::{CheckoutOutcome, CloseReason};
 
 /// How long opening one of the first connections may take.
@@ -53,6 +55,7 @@ pub(super) struct Shared<M: Manage> {
     pub(super) counts: AllCounts,
     pub(super) idleness: Idleness,
     pub(super) reported: Reported,
+    birthplace: Birthplace,
 }
 
 impl<M: Manage> Shared<M> {
@@ -70,6 +73,7 @@ impl<M: Manage> Shared<M> {
             .thread_pool(Arc::clone(&settings.opener))
             .build_unchecked(Source::new(Arc::clone(&manager), Arc::clone(&last_failure)));
         settings.metrics.limit.set(settings.limit as f64);
+        clock::start_over_in_child();
         let overtaking = u64::try_from(settings.overtaking.as_nanos()).unwrap_or(u64::MAX);
         Self {
             dispatch: Dispatch::new(settings.limit, settings.max_waiters, overtaking),
@@ -80,7 +84,21 @@ impl<M: Manage> Shared<M> {
             manager,
             source,
             last_failure,
+            birthplace: Birthplace::here(),
         }
+    }
+
+    /// Whether this process is a child of the one that opened the pool. Nothing here may be touched
+    /// then: threads of the parent, which do not exist any more, may have held any of the locks.
+    #[inline]
+    pub(super) fn is_forked(&self) -> bool {
+        self.birthplace.is_elsewhere()
+    }
+
+    /// For somebody in a child who lets go of this: it is not dropped with the last one who does.
+    #[cold]
+    pub(super) fn leak(self: &Arc<Self>) {
+        mem::forget(Arc::clone(self));
     }
 
     pub(super) fn fill(&self) -> Result<(), CheckoutError> {
@@ -101,6 +119,9 @@ impl<M: Manage> Shared<M> {
         wait: Wait,
         place: Place,
     ) -> Result<Box<Lent<M>>, CheckoutError> {
+        if self.is_forked() {
+            return Err(self.refuse_forked());
+        }
         let lent = match self.dispatch.take() {
             Some(mut lent) => {
                 self.begin_hold(&mut lent, place);
@@ -113,6 +134,12 @@ impl<M: Manage> Shared<M> {
             self.counts.nested(lent.slot);
         }
         Ok(lent)
+    }
+
+    #[cold]
+    fn refuse_forked(&self) -> CheckoutError {
+        self.settings.metrics.forked.increment(1);
+        CheckoutError::forked(self.settings.role)
     }
 
     #[cold]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deadlock::DeadlockedHolder;
+use crate::fork::FORKED;
 use crate::metrics::CheckoutOutcome;
 use crate::status::Holder;
 
@@ -73,6 +74,8 @@ pub enum CheckoutErrorKind {
     Closed,
     /// The pool was opened with `access = "read-only"` and has no writer.
     ReadOnly,
+    /// This process was forked from the one that opened the pool.
+    Forked,
 }
 
 impl From<Refusal> for CheckoutError {
@@ -101,6 +104,10 @@ impl Refusal {
 impl CheckoutError {
     pub(crate) fn read_only() -> Self {
         Refusal::plain("write", CheckoutErrorKind::ReadOnly).into()
+    }
+
+    pub(crate) fn forked(role: &'static str) -> Self {
+        Refusal::plain(role, CheckoutErrorKind::Forked).into()
     }
 
     pub(crate) fn damaged(role: &'static str, damage: Arc<dyn Error + Send + Sync>) -> Self {
@@ -174,7 +181,10 @@ impl CheckoutError {
             CheckoutErrorKind::Unavailable => CheckoutOutcome::Unavailable,
             CheckoutErrorKind::Connect => CheckoutOutcome::ConnectFailed,
             CheckoutErrorKind::Damaged => CheckoutOutcome::Damaged,
-            CheckoutErrorKind::Closed | CheckoutErrorKind::ReadOnly => CheckoutOutcome::Closed,
+            // Only the first comes here: the others are refused before anybody asks.
+            CheckoutErrorKind::Closed | CheckoutErrorKind::ReadOnly | CheckoutErrorKind::Forked => {
+                CheckoutOutcome::Closed
+            }
         }
     }
 }
@@ -230,6 +240,7 @@ impl fmt::Display for CheckoutError {
             CheckoutErrorKind::ReadOnly => f.write_str(
                 "write checkout refused: the pool was opened with `access = \"read-only\"` and has no writer",
             ),
+            CheckoutErrorKind::Forked => write!(f, "{role} checkout refused: {FORKED}"),
         }
     }
 }

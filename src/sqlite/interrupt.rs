@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::fork::Birthplace;
+
 /// The way to the connection, for as long as the checkout lasts.
 type Way = Arc<Mutex<Option<rusqlite::InterruptHandle>>>;
 
@@ -38,6 +40,7 @@ type Way = Arc<Mutex<Option<rusqlite::InterruptHandle>>>;
 #[derive(Clone)]
 pub struct InterruptHandle {
     way: Way,
+    birthplace: Birthplace,
 }
 
 impl InterruptHandle {
@@ -50,7 +53,12 @@ impl InterruptHandle {
     /// with [`DatabaseBusy`](rusqlite::ErrorCode::DatabaseBusy), and a transaction that waits to begin
     /// with [`BeginError::Interrupted`](crate::BeginError::Interrupted). When nothing is running,
     /// nothing happens. A thread that waits for a *connection* is not reached.
+    ///
+    /// In a child that was forked from the process that opened the pool it does nothing.
     pub fn interrupt(&self) -> bool {
+        if self.birthplace.is_elsewhere() {
+            return false;
+        }
         let way = self.way.lock();
         way.as_ref().map(rusqlite::InterruptHandle::interrupt).is_some()
     }
@@ -58,7 +66,7 @@ impl InterruptHandle {
 
 impl fmt::Debug for InterruptHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let checked_out = self.way.lock().is_some();
+        let checked_out = !self.birthplace.is_elsewhere() && self.way.lock().is_some();
         f.debug_struct("InterruptHandle").field("checked_out", &checked_out).finish()
     }
 }
@@ -71,7 +79,8 @@ impl Interrupts {
     pub(super) fn handle(&self, connection: &rusqlite::Connection) -> InterruptHandle {
         let mut way = self.0.borrow_mut();
         let open = || Arc::new(Mutex::new(Some(connection.get_interrupt_handle())));
-        InterruptHandle { way: Arc::clone(way.get_or_insert_with(open)) }
+        let way = Arc::clone(way.get_or_insert_with(open));
+        InterruptHandle { way, birthplace: Birthplace::here() }
     }
 
     /// The checkout is over. An interrupt under way is waited for.

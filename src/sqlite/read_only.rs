@@ -15,8 +15,13 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::fork::PerProcess;
+
 /// What read-only pools of this process have promised to remove, by database.
-static PROMISED: Mutex<Vec<(PathBuf, Weak<LeaveNoTrace>)>> = Mutex::new(Vec::new());
+static PROMISED: PerProcess<Mutex<Promises>> =
+    PerProcess::new([const { Mutex::new(Vec::new()) }; 8]);
+
+type Promises = Vec<(PathBuf, Weak<LeaveNoTrace>)>;
 
 /// Remembers that the files were not there. Shared by the read-only pools of one database, so that
 /// the last one keeps the promise of the first.
@@ -27,7 +32,7 @@ pub(crate) struct LeaveNoTrace {
 impl LeaveNoTrace {
     /// `None` when the files are there already: then they are not this process's to remove.
     pub(crate) fn begin(database: &Path) -> Option<Arc<Self>> {
-        let mut promised = PROMISED.lock();
+        let mut promised = PROMISED.here().lock();
         promised.retain(|(_, promise)| promise.strong_count() > 0);
         let known = promised.iter().find(|(path, _)| path == database);
         if let Some(promise) = known.and_then(|(_, promise)| promise.upgrade()) {

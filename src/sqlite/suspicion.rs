@@ -113,6 +113,7 @@ impl ReadSession {
     pub(super) fn begin_use(&self) -> rusqlite::Result<()> {
         self.touched.set(true);
         if self.is_forked() {
+            self.metrics().forked();
             return Err(failure(ffi::SQLITE_MISUSE, FORKED));
         }
         self.busy().forget_runs_unless(|| self.connection.is_busy());

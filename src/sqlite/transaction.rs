@@ -234,6 +234,7 @@ impl<'g> Transaction<'g> {
 
     fn commit_in_place(&mut self) -> Result<Vec<Hook>, CommitError> {
         if self.session.is_forked() {
+            self.session.metrics().forked();
             return Err(CommitError::Forked);
         }
         let limit = self.session.busy().timeout();
@@ -294,6 +295,7 @@ pub(super) fn begin(
     sql: &'static str,
 ) -> Result<(), BeginError> {
     if session.is_forked() {
+        session.metrics().forked();
         return Err(BeginError::Forked);
     }
     session.begin_statement().map_err(|source| BeginError::Sqlite { source })?;
