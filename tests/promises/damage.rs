@@ -10,6 +10,7 @@ use tenure::rusqlite::{Connection, ErrorCode};
 use tenure::{CheckoutErrorKind, CommitError, Error, Pool};
 
 use crate::recorded::Recorded;
+use crate::until::until;
 
 /// A database with a table that is sound and one that is not, which nobody sees when it is opened.
 fn damaged() -> (TempDir, PathBuf) {
@@ -117,6 +118,39 @@ fn a_transaction_of_somebody_else_cannot_commit_either() {
     assert!(error.to_string().contains("damage.rs"), "{error}");
     let error = tx.commit().unwrap_err();
     assert!(matches!(error, CommitError::Damaged), "{error}");
+}
+
+#[test]
+fn those_who_wait_when_it_is_met_are_told() {
+    let (_directory, file) = damaged();
+    let pool = Recorded::opened(|| Pool::builder().database(&file).readers(1).open().unwrap());
+    let (reader, writer) = (pool.read().unwrap(), pool.write().unwrap());
+    let kinds = std::thread::scope(|scope| {
+        let waiting = [
+            scope.spawn(|| pool.read().map(drop).unwrap_err().kind()),
+            scope.spawn(|| pool.write().map(drop).unwrap_err().kind()),
+        ];
+        until("both wait", || {
+            let status = pool.status();
+            status.read.waiting.len() + status.write.unwrap().waiting.len() == 2
+        });
+        reader.query_row(DAMAGED, [], |_| Ok(())).unwrap_err();
+        drop((reader, writer));
+        waiting.map(|thread| thread.join().unwrap())
+    });
+    assert_eq!(kinds, [CheckoutErrorKind::Damaged; 2]);
+}
+
+#[test]
+fn met_just_before_a_rollback() {
+    let (_directory, file) = damaged();
+    let pool = pool(&file);
+    let result = pool.transaction(|tx| {
+        let failed = tx.prepare(DAMAGED)?.exists([]);
+        Ok(failed?)
+    });
+    assert!(result.is_err());
+    assert_stopped(&pool);
 }
 
 #[test]

@@ -572,3 +572,38 @@ fn a_statement_left_running_without_a_snapshot_is_not_inherited() {
     assert!(!next.is_busy());
     next.query_one("SELECT count(*) FROM task", [], |row| row.get::<_, i64>(0)).unwrap();
 }
+
+#[test]
+fn another_file_under_the_same_name_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        let file = directory.path().join(name);
+        Connection::open(&file).unwrap().execute_batch("CREATE TABLE t (n)").unwrap();
+        file.display().to_string()
+    };
+    let (mine, theirs) = (file("mine.db"), file("theirs.db"));
+    let attach = format!("ATTACH '{mine}' AS other");
+    let pool = pool_with(
+        Pool::builder().on_connect(move |connection, _| Ok(connection.execute_batch(&attach)?)),
+    );
+    let writer = pool.write().unwrap();
+    writer.execute_batch(&format!("DETACH other; ATTACH '{theirs}' AS other")).unwrap();
+    drop(writer);
+    assert_eq!(reasons(&pool), ["attached_database"]);
+}
+
+#[test]
+fn the_statement_cache_keeps_its_size() {
+    let pool = pool();
+    pool.write().unwrap().rusqlite().set_prepared_statement_cache_capacity(0);
+    let writer = pool.write().unwrap();
+    let runs = || {
+        let statement = writer.prepare_cached("SELECT 1").unwrap();
+        let runs = statement.get_status(tenure::rusqlite::StatementStatus::Run);
+        drop(statement);
+        writer.prepare_cached("SELECT 1").unwrap().exists([]).unwrap();
+        runs
+    };
+    runs();
+    assert_eq!(runs(), 1, "the statement was prepared anew each time");
+}

@@ -371,6 +371,27 @@ fn sql_text_can_neither_begin_nor_end_a_transaction_inside_of_one() {
 }
 
 #[test]
+fn sql_text_may_again_once_the_transaction_has_ended() {
+    let pool = pool();
+    let ended: [fn(&mut tenure::WriteGuard<'_>); 4] = [
+        |writer| writer.transaction().unwrap().commit().unwrap(),
+        |writer| writer.transaction().unwrap().rollback().unwrap(),
+        |writer| drop(writer.transaction().unwrap()),
+        |writer| drop(writer.transaction().unwrap().try_commit()),
+    ];
+    for end in ended {
+        let mut writer = pool.write().unwrap();
+        end(&mut writer);
+        writer.execute_batch("BEGIN; INSERT INTO task VALUES ('a'); ROLLBACK").unwrap();
+    }
+    // Nor is the next holder bound by one that was forgotten.
+    let mut writer = pool.write().unwrap();
+    std::mem::forget(writer.transaction().unwrap());
+    drop(writer);
+    pool.write().unwrap().execute_batch("BEGIN; COMMIT").unwrap();
+}
+
+#[test]
 fn nothing_is_run_after_sqlite_has_rolled_the_transaction_back() {
     let pool = pool();
     let lose = |tx: &tenure::Transaction<'_>| {
