@@ -154,6 +154,13 @@ pub const METRICS: &[Metric] = &[
         help: "Connections closed, by the reason why.",
     },
     Metric {
+        name: "tenure_leaks_total",
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &[ROLE],
+        help: "Connections given up because their guards were leaked and the threads have ended.",
+    },
+    Metric {
         name: "tenure_checkin_repairs_total",
         kind: MetricKind::Counter,
         unit: Unit::Count,
@@ -252,6 +259,7 @@ label!(
         Idle => "idle",
         Lifetime => "lifetime",
         PoolClosed => "pool_closed",
+        Leaked => "leaked",
     }
 );
 label!(
@@ -451,6 +459,7 @@ pub(crate) struct RoleMetrics {
     pub(crate) hold: Histogram,
     pub(crate) opened: Counter,
     pub(crate) nested: Counter,
+    pub(crate) leaks: Counter,
     wait: Histogram,
     checkouts: Vec<Counter>,
     closed: Vec<Counter>,
@@ -483,6 +492,7 @@ impl RoleMetrics {
                 "tenure_connections_opened_total", "pool" => pool(), "role" => role
             ),
             nested: counter!("tenure_nested_checkouts_total", "pool" => pool(), "role" => role),
+            leaks: counter!("tenure_leaks_total", "pool" => pool(), "role" => role),
             wait: histogram!("tenure_checkout_wait_seconds", "pool" => pool(), "role" => role),
             checkouts: CheckoutOutcome::NAMES.iter().map(checkouts).collect(),
             closed: CloseReason::NAMES.iter().map(closed).collect(),

@@ -77,7 +77,7 @@ impl<'p, M: Manage> Guard<'p, M> {
         let shared = Arc::clone(self.owner.shared());
         let lent = self.lent.take();
         if let Some(lent) = &lent {
-            shared.dispatch.note(lent.slot).detach();
+            shared.detach(lent);
         }
         Detached { shared, lent }
     }
@@ -87,7 +87,9 @@ impl<M: Manage> Drop for Guard<'_, M> {
     #[inline]
     fn drop(&mut self) {
         if let Some(lent) = self.lent.take() {
-            self.owner.shared().check_in(lent);
+            let shared = self.owner.shared();
+            shared.keep_from_being_given_up(&lent);
+            shared.check_in(lent);
         }
     }
 }
@@ -102,7 +104,7 @@ impl<M: Manage> Detached<M> {
     pub(crate) fn attach(mut self, place: Place) -> Guard<'static, M> {
         let lent = self.lent.take();
         if let Some(lent) = &lent {
-            self.shared.dispatch.note(lent.slot).attach(place);
+            self.shared.attach(lent, place);
         }
         Guard::new(Owner::Owned(Arc::clone(&self.shared)), lent)
     }
