@@ -33,7 +33,9 @@ fn what_a_thread_took_with_it_is_replaced_and_said() {
             Box::leak(Box::new(leaking.write_owned().unwrap()));
         });
         assert!(pool.try_read().is_err() && pool.try_write().is_err());
-        until("both can be had again", || pool.try_read().is_ok() && pool.try_write().is_ok());
+        let idle = || (pool.status().read.idle, pool.status().write.unwrap().idle);
+        until("others are opened, unasked", || idle() == (1, 1));
+        assert!(pool.try_read().is_ok() && pool.try_write().is_ok());
         assert_eq!((leaks(&pool, "read"), leaks(&pool, "write")), (round, round));
     }
     let status = pool.status();
@@ -120,21 +122,26 @@ fn late(work: fn(WriteGuard<'static>) -> Option<Detached<WriteGuard<'static>>>) 
         LATE.set(Some(Late { guard, go_on, work, done }));
     });
     until("it is given up", || leaks(&pool, "write") == 1.0);
-    let other = pool.write().unwrap();
+    let (other, line) = (pool.write().unwrap(), line!());
+    let is_still_the_others = || {
+        let status = pool.status().write.unwrap();
+        let [holder] = &status.held[..] else { panic!("{status:?}") };
+        let place = format!("tests/promises/leaks.rs:{line}:");
+        assert!(holder.place.starts_with(&place) && !holder.detached, "{holder:?}");
+    };
     go.send(()).unwrap();
     let detached = result.recv().unwrap();
     thread.join().unwrap();
+    is_still_the_others();
     if let Some(detached) = detached {
         let attached = detached.attach();
-        // Neither noted nor in the way.
-        assert_eq!(pool.status().write.unwrap().held.len(), 1);
+        is_still_the_others();
         drop(attached);
     }
     let closed = [("role", "write"), ("reason", "leaked")];
     assert_eq!(pool.value("tenure_connections_closed_total", &closed), 1.0);
     assert!(pool.try_write().is_err(), "the other one has it still");
-    let place = &pool.status().write.unwrap().held[0].place;
-    assert!(place.contains("leaks.rs"), "{place}");
+    is_still_the_others();
     other.execute_batch("CREATE TABLE task (title TEXT)").unwrap();
     drop(other);
     let status = pool.status().write.unwrap();
