@@ -1,7 +1,8 @@
 //! The pool's one thread of its own: what must not be done on a caller's time.
 //!
 //! It opens connections in place of those that a check-in had to close, closes what has been idle or
-//! open too long, says who holds one for long, and publishes what was counted. It holds the pool
+//! open too long, says who holds one for long, gives up those
+//! that threads took with them, and publishes what was counted. It holds the pool
 //! weakly, so that a pool ends with its last user, and it stops when the
 //! pool's end of the `stop` channel is gone.
 
@@ -58,6 +59,7 @@ fn keep_house(roles: &[WeakPool<Manager>], refill: &Receiver<()>, stopped: &Rece
             recv(ticks) -> _ => each_role(|role| {
                 role.close_old();
                 role.report_long_holds();
+                role.give_up_leaks();
                 role.publish_metrics();
             }),
         }

@@ -124,8 +124,10 @@
 //!   closed after SQL other than queries and changes of rows.
 //! * Refusals (BUSY without a wait) are counted for statements that a session runs, not for those of
 //!   [`ReadSession::rusqlite`] or of a prepared statement.
-//! * A guard that is leaked (`mem::forget`) takes its connection with it; the status page shows who
-//!   holds it.
+//! * A guard that is leaked (`mem::forget`) takes its connection with it until its thread has ended and
+//!   a second or two more have passed; then another is opened in its place, and the log says whose it
+//!   was. The leaked one stays open, and if it had begun to write, the database stays locked. A leaked
+//!   [`Detached`] belongs to no thread and is never noticed, except on the status page.
 //! * Threads that wait for each other's connections are noticed, in all pools of the process, and so
 //!   are those that would wait for themselves: see [`CheckoutErrorKind::WouldDeadlock`]. A thread that
 //!   waits for something else, a lock of yours or a channel, is not: there the deadline ends it.

@@ -155,6 +155,31 @@ impl Log {
     }
 }
 
+impl Log {
+    /// A thread has ended without giving back what it held. Rare, and never left out.
+    pub(crate) fn leak(&self, role: &str, holder: &Holder) {
+        let (pool, Holder { thread, place, held, .. }) = (&self.pool, holder);
+        match role {
+            "write" => tracing::error!(
+                pool,
+                role,
+                thread,
+                place,
+                ?held,
+                "a guard was leaked, and its thread has ended; another connection is opened, but if a transaction was open the database stays locked until the program ends"
+            ),
+            _ => tracing::error!(
+                pool,
+                role,
+                thread,
+                place,
+                ?held,
+                "a guard was leaked, and its thread has ended; another connection is opened"
+            ),
+        }
+    }
+}
+
 fn current_thread() -> String {
     thread_name(&thread::current())
 }

@@ -156,6 +156,13 @@ pub const METRICS: &[Metric] = &[
         help: "Connections closed, by the reason why.",
     },
     Metric {
+        name: "tenure_leaks_total",
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &[ROLE],
+        help: "Connections given up because their guards were leaked and the threads have ended.",
+    },
+    Metric {
         name: "tenure_checkin_repairs_total",
         kind: MetricKind::Counter,
         unit: Unit::Count,
@@ -261,6 +268,7 @@ label!(
         Idle => "idle",
         Lifetime => "lifetime",
         PoolClosed => "pool_closed",
+        Leaked => "leaked",
     }
 );
 label!(
@@ -468,6 +476,7 @@ pub(crate) struct RoleMetrics {
     pub(crate) nested: Counter,
     /// The same as its pool's.
     pub(crate) forked: Counter,
+    pub(crate) leaks: Counter,
     wait: Histogram,
     checkouts: Vec<Counter>,
     closed: Vec<Counter>,
@@ -501,6 +510,7 @@ impl RoleMetrics {
             ),
             nested: counter!("tenure_nested_checkouts_total", "pool" => pool(), "role" => role),
             forked: forked(&pool()),
+            leaks: counter!("tenure_leaks_total", "pool" => pool(), "role" => role),
             wait: histogram!("tenure_checkout_wait_seconds", "pool" => pool(), "role" => role),
             checkouts: CheckoutOutcome::NAMES.iter().map(checkouts).collect(),
             closed: CloseReason::NAMES.iter().map(closed).collect(),

@@ -78,7 +78,7 @@ impl<'p, M: Manage> Guard<'p, M> {
         let shared = Arc::clone(self.owner.shared());
         let lent = self.lent.take();
         if let Some(lent) = &lent {
-            shared.dispatch.note(lent.slot).detach();
+            shared.detach(lent);
         }
         Detached { shared, lent }
     }
@@ -93,6 +93,7 @@ impl<M: Manage> Drop for Guard<'_, M> {
             mem::forget(self.lent.take());
             shared.leak();
         } else if let Some(lent) = self.lent.take() {
+            shared.keep_from_being_given_up(&lent);
             shared.check_in(lent);
         }
     }
@@ -111,7 +112,7 @@ impl<M: Manage> Detached<M> {
         if let Some(lent) = &lent
             && !self.shared.is_forked()
         {
-            self.shared.dispatch.note(lent.slot).attach(place);
+            self.shared.attach(lent, place);
         }
         Guard::new(Owner::Owned(Arc::clone(&self.shared)), lent)
     }

@@ -3,17 +3,16 @@
 //! Every checkout is noted, so that a time-out can name the holder that has kept others waiting
 //! longest, and a status page can list them all. A note belongs to a slot and is written by whoever
 //! owns the slot's connection at that moment, with plain stores and no lock; who reads it looks
-//! twice, and looks again if it was written meanwhile. The thread's name is kept as the standard
-//! library's handle, and replaced only when the connection goes to another thread than last time.
+//! twice, and looks again if it was written meanwhile. The thread's name is kept as a handle, and replaced only when the connection goes to another thread than last time.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering as StdOrdering, fence};
-use std::thread::{self, Thread};
 
 use crossbeam_utils::atomic::AtomicCell;
 use parking_lot::Mutex;
 
 use super::sync::{AtomicU8, Ordering};
-use super::threads;
+use super::threads::{self, Me};
 pub(super) use crate::who::Place;
 use crate::who::thread_name;
 
@@ -30,14 +29,14 @@ const LOOKS: usize = 8;
 #[derive(Clone)]
 pub(super) struct Asker {
     number: u64,
-    thread: Thread,
+    thread: Arc<Me>,
     pub(super) place: Place,
 }
 
 impl Asker {
     /// The calling thread.
     pub(super) fn current(place: Place) -> Self {
-        Self { number: threads::number(), thread: thread::current(), place }
+        Self { number: threads::number(), thread: threads::me(), place }
     }
 
     /// The thread's number, see [`threads::number`].
@@ -47,7 +46,12 @@ impl Asker {
 
     /// The thread's name, or its number for one that has none.
     pub(super) fn thread_name(&self) -> String {
-        thread_name(&self.thread)
+        thread_name(self.thread.thread())
+    }
+
+    /// Since when the thread is gone, if it held connections when it ended.
+    pub(super) fn ended(&self) -> Option<u64> {
+        self.thread.ended()
     }
 }
 
@@ -72,7 +76,9 @@ pub(super) struct Note {
     /// When the connection was opened.
     opened: AtomicU64,
     /// The thread of that number; locked by readers for a copy.
-    handle: Mutex<Option<Thread>>,
+    handle: Mutex<Option<Arc<Me>>>,
+    /// How many connections of this slot were given up because their guards were leaked.
+    generation: AtomicU64,
 }
 
 impl Note {
@@ -85,6 +91,7 @@ impl Note {
             since: AtomicU64::new(0),
             opened: AtomicU64::new(0),
             handle: Mutex::new(None),
+            generation: AtomicU64::new(0),
         }
     }
 
@@ -92,12 +99,12 @@ impl Note {
     #[inline]
     pub(super) fn hold(&self, place: Place, since: u64) {
         let number = threads::number();
-        self.write(HELD, number, place, since, thread::current);
+        self.write(HELD, number, place, since, threads::me);
     }
 
     /// The waiter to whom it is given holds the connection, whether it has woken yet or not.
     pub(super) fn hand_over(&self, to: &Asker, since: u64) {
-        self.write(HELD, to.number, to.place, since, || to.thread.clone());
+        self.write(HELD, to.number, to.place, since, || Arc::clone(&to.thread));
     }
 
     /// Nobody does; it can be lent.
@@ -128,6 +135,16 @@ impl Note {
     /// The calling thread owns it from now on; the time it has been out goes on.
     pub(super) fn attach(&self, place: Place) {
         self.hold(place, self.since.load(StdOrdering::Relaxed));
+    }
+
+    #[inline]
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(StdOrdering::Relaxed)
+    }
+
+    /// What is held now is given up: it is not this slot's connection any more.
+    pub(super) fn give_up(&self) {
+        self.generation.store(self.generation() + 1, StdOrdering::Relaxed);
     }
 
     /// A hint only: by the time the caller acts on it, it may be otherwise.
@@ -182,7 +199,7 @@ impl Note {
     }
 
     #[cold]
-    fn set_handle(&self, handle: Thread) {
+    fn set_handle(&self, handle: Arc<Me>) {
         *self.handle.lock() = Some(handle);
     }
 
@@ -193,7 +210,7 @@ impl Note {
         number: u64,
         place: Place,
         since: u64,
-        handle: impl FnOnce() -> Thread,
+        handle: impl FnOnce() -> Arc<Me>,
     ) {
         let version = self.version.load(StdOrdering::Relaxed);
         self.version.store(version + 1, StdOrdering::Relaxed);

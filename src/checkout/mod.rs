@@ -14,7 +14,8 @@
 //! * `holders` knows who has what, since when, taken where;
 //! * `deadlock` finds out who would wait in vain;
 //! * `counts` counts, `clock` tells the time and `threads` who asks, without being in anybody's way;
-//! * `shared` opens, inspects and closes; `old` closes for age; `long_holds` says who does not give back; `picture` shows it all;
+//! * `shared` opens, inspects and closes; `old` closes for age; `long_holds` says who does not give back, and
+//!   `leaks` regains what nobody can; `picture` shows it all;
 //! * `guard` is the proof of ownership that a holder has in hand.
 
 mod clock;
@@ -23,6 +24,7 @@ mod deadlock;
 mod dispatch;
 mod guard;
 mod holders;
+mod leaks;
 mod long_holds;
 mod old;
 mod picture;

@@ -93,6 +93,11 @@ impl<M: Manage> Pool<M> {
         self.shared.report_long_holds();
     }
 
+    /// Opens others in place of connections whose holders have ended without giving them back.
+    pub(crate) fn give_up_leaks(&self) {
+        self.shared.give_up_leaks();
+    }
+
     /// Opens again what was closed for a fault, off the callers' path.
     pub(crate) fn refill(&self) {
         self.shared.refill();

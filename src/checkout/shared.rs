@@ -14,6 +14,7 @@ use super::counts::AllCounts;
 use super::deadlock::Waiting;
 use super::dispatch::{Answer, Dispatch};
 use super::holders::{Asker, Place};
+use super::leaks::Leaks;
 use super::long_holds::Reported;
 use super::old::Idleness;
 use super::pool::{Settings, Wait};
@@ -39,6 +40,8 @@ pub(super) struct Lent<M: Manage> {
     /// From r2d2, checked out there for its whole life.
     pub(super) connection: r2d2::PooledConnection<Source<M>>,
     pub(super) slot: usize,
+    /// Of the slot, when this was opened.
+    pub(super) generation: u64,
     /// So many holds until one is timed.
     until_timed: u32,
     /// When the present hold began, if it is timed.
@@ -56,22 +59,14 @@ pub(super) struct Shared<M: Manage> {
     pub(super) idleness: Idleness,
     pub(super) reported: Reported,
     birthplace: Birthplace,
+    pub(super) leaks: Leaks<M>,
 }
 
 impl<M: Manage> Shared<M> {
     pub(super) fn new(manager: M, settings: Settings) -> Self {
         let manager = Arc::new(manager);
         let last_failure = Arc::new(LastFailure::new(settings.role));
-        let source = r2d2::Pool::builder()
-            .max_size(u32::try_from(settings.limit).unwrap_or(u32::MAX))
-            .min_idle(Some(0))
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .connection_timeout(R2D2_TIMEOUT)
-            .test_on_check_out(false)
-            .error_handler(Box::new(Notes(Arc::clone(&last_failure))))
-            .thread_pool(Arc::clone(&settings.opener))
-            .build_unchecked(Source::new(Arc::clone(&manager), Arc::clone(&last_failure)));
+        let source = new_source(settings.limit, &manager, &last_failure, &settings);
         settings.metrics.limit.set(settings.limit as f64);
         clock::start_over_in_child();
         let overtaking = u64::try_from(settings.overtaking.as_nanos()).unwrap_or(u64::MAX);
@@ -80,6 +75,7 @@ impl<M: Manage> Shared<M> {
             counts: AllCounts::new(settings.limit),
             idleness: Idleness::new(settings.limit),
             reported: Reported::new(settings.limit),
+            leaks: Leaks::new(),
             settings,
             manager,
             source,
@@ -101,6 +97,11 @@ impl<M: Manage> Shared<M> {
         mem::forget(Arc::clone(self));
     }
 
+    /// An r2d2 pool beside the usual one.
+    pub(super) fn new_source(&self, limit: usize) -> r2d2::Pool<Source<M>> {
+        new_source(limit, &self.manager, &self.last_failure, &self.settings)
+    }
+
     pub(super) fn fill(&self) -> Result<(), CheckoutError> {
         while let Some(slot) = self.dispatch.room() {
             let now = Instant::now();
@@ -109,6 +110,24 @@ impl<M: Manage> Shared<M> {
         }
         Ok(())
     }
+}
+
+fn new_source<M: Manage>(
+    limit: usize,
+    manager: &Arc<M>,
+    last_failure: &Arc<LastFailure>,
+    settings: &Settings,
+) -> r2d2::Pool<Source<M>> {
+    r2d2::Pool::builder()
+        .max_size(u32::try_from(limit).unwrap_or(u32::MAX))
+        .min_idle(Some(0))
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .connection_timeout(R2D2_TIMEOUT)
+        .test_on_check_out(false)
+        .error_handler(Box::new(Notes(Arc::clone(last_failure))))
+        .thread_pool(Arc::clone(&settings.opener))
+        .build_unchecked(Source::new(Arc::clone(manager), Arc::clone(last_failure)))
 }
 
 /// The checkout.
@@ -281,11 +300,20 @@ impl<M: Manage> Shared<M> {
         // r2d2 adds its time-out to the clock and would panic on an overflow.
         let patience =
             patience.saturating_sub(asked - started).min(Duration::from_secs(86_400 * 365));
-        match self.source.get_timeout(patience) {
+        let instead = self.leaks.source(slot);
+        match instead.as_ref().unwrap_or(&self.source).get_timeout(patience) {
             Ok(connection) => {
                 self.settings.metrics.opened.increment(1);
-                self.dispatch.note(slot).opened(clock::now());
-                Ok(Box::new(Lent { connection, slot, until_timed: 1, timed_since: None }))
+                let note = self.dispatch.note(slot);
+                note.opened(clock::now());
+                let generation = note.generation();
+                Ok(Box::new(Lent {
+                    connection,
+                    slot,
+                    generation,
+                    until_timed: 1,
+                    timed_since: None,
+                }))
             }
             Err(_) => {
                 self.dispatch.vacate(slot);
@@ -323,6 +351,9 @@ impl<M: Manage> Shared<M> {
     /// Inspects, then hands on, parks or closes.
     #[inline]
     pub(super) fn check_in(&self, mut lent: Box<Lent<M>>) {
+        if !self.is_current(&lent) {
+            return self.close_given_up(*lent);
+        }
         let connection = &mut lent.connection.connection;
         // A panic here would leave the holder's name and the room behind.
         let inspect = AssertUnwindSafe(|| self.manager.has_broken(connection));
@@ -336,6 +367,21 @@ impl<M: Manage> Shared<M> {
             self.replace(lent, CloseReason::Lifetime);
         } else {
             self.give(lent);
+        }
+    }
+
+    /// A connection leaves its holder's thread.
+    pub(super) fn detach(&self, lent: &Lent<M>) {
+        self.keep_from_being_given_up(lent);
+        if self.is_current(lent) {
+            self.dispatch.note(lent.slot).detach();
+        }
+    }
+
+    /// A connection has come to the calling thread.
+    pub(super) fn attach(&self, lent: &Lent<M>, place: Place) {
+        if self.is_current(lent) {
+            self.dispatch.note(lent.slot).attach(place);
         }
     }
 
@@ -374,6 +420,17 @@ impl<M: Manage> Shared<M> {
 
     pub(super) fn discard(&self, lent: Lent<M>, reason: CloseReason) {
         let slot = lent.slot;
+        self.close_connection(lent, reason);
+        self.dispatch.vacate(slot);
+    }
+
+    /// The slot has another connection by now.
+    #[cold]
+    fn close_given_up(&self, lent: Lent<M>) {
+        self.close_connection(lent, CloseReason::Leaked);
+    }
+
+    fn close_connection(&self, lent: Lent<M>, reason: CloseReason) {
         let mut connection = lent.connection;
         connection.discard = true;
         // Closed here, by r2d2, before the room is given up: r2d2 counts against the same limit.
@@ -384,10 +441,9 @@ impl<M: Manage> Shared<M> {
             tracing::error!(role = self.settings.role, message, "closing a connection panicked");
         }
         self.settings.metrics.closed(reason);
-        self.dispatch.vacate(slot);
     }
 
-    fn ask_for_refill(&self) {
+    pub(super) fn ask_for_refill(&self) {
         // Full means that housekeeping has been told already.
         let _ = self.settings.refill.try_send(());
     }

@@ -1,8 +1,12 @@
 //! The threads that hold and wait: their numbers, and what each remembers.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::Thread;
+
+use super::clock;
 
 /// For how many pools a thread remembers its last slot. More pools share these.
 pub(super) const POOLS: usize = 8;
@@ -10,6 +14,9 @@ pub(super) const POOLS: usize = 8;
 thread_local! {
     /// How many connections it holds, of all pools.
     static HELD: Cell<usize> = const { Cell::new(0) };
+    /// Whether it has come to its end with connections held.
+    static ENDED: Cell<bool> = const { Cell::new(false) };
+    static ME: Ending = const { Ending(OnceCell::new()) };
     static NUMBER: Cell<u64> = const { Cell::new(0) };
     static LAST_SLOTS: [Cell<usize>; POOLS] = const { [const { Cell::new(usize::MAX) }; POOLS] };
 }
@@ -63,4 +70,50 @@ impl Drop for Holding {
 #[inline]
 pub(super) fn holds_any() -> bool {
     HELD.with(Cell::get) > 0
+}
+
+/// What is known about a thread, for as long as somebody remembers it.
+pub(super) struct Me {
+    thread: Thread,
+    /// When it ended, if it held connections then; else 0.
+    ended: AtomicU64,
+}
+
+impl Me {
+    pub(super) fn thread(&self) -> &Thread {
+        &self.thread
+    }
+
+    /// Since when the thread is gone that held connections when it ended. Its thread-locals may be
+    /// going on to use and drop them.
+    pub(super) fn ended(&self) -> Option<u64> {
+        Some(self.ended.load(Ordering::Acquire)).filter(|ended| *ended > 0)
+    }
+}
+
+/// The calling thread.
+pub(super) fn me() -> Arc<Me> {
+    let new = || Arc::new(Me { thread: std::thread::current(), ended: AtomicU64::new(0) });
+    // At the very end of a thread there is nothing left that could notice its end.
+    ME.try_with(|me| Arc::clone(me.0.get_or_init(new))).unwrap_or_else(|_| new())
+}
+
+/// Dropped when its thread ends.
+struct Ending(OnceCell<Arc<Me>>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if holds_any()
+            && let Some(me) = self.0.get()
+        {
+            ENDED.with(|ended| ended.set(true));
+            me.ended.store(clock::now(), Ordering::Release);
+        }
+    }
+}
+
+/// Whether this is a destructor of a thread-local, of a thread that has ended with connections held.
+#[inline]
+pub(super) fn has_ended() -> bool {
+    ENDED.with(Cell::get)
 }

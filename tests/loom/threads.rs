@@ -24,3 +24,20 @@ pub(crate) fn last_slot(_: usize) -> usize {
 pub(crate) fn set_last_slot(_: usize, slot: usize) {
     LAST_SLOT.with(|last| last.set(slot));
 }
+
+/// The system's thread, on which all of loom's run.
+pub(crate) struct Me(std::thread::Thread);
+
+impl Me {
+    pub(crate) fn thread(&self) -> &std::thread::Thread {
+        &self.0
+    }
+
+    pub(crate) fn ended(&self) -> Option<u64> {
+        None
+    }
+}
+
+pub(crate) fn me() -> std::sync::Arc<Me> {
+    std::sync::Arc::new(Me(std::thread::current()))
+}

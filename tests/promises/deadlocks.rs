@@ -213,6 +213,7 @@ fn no_alarm_when_a_holder_waits_elsewhere_and_will_be_served() {
         let b = spawn(scope, "waits here", move || {
             let _writer = take((here, Role::Write)).unwrap();
             all.wait();
+            until("the other one waits elsewhere", || waits_to_write(elsewhere));
             take((here, Role::Read)).map(drop)
         });
         until("both wait", || waits_to_read(here) && waits_to_write(elsewhere));

@@ -13,6 +13,7 @@ mod extensions;
 mod faults;
 mod forgotten;
 mod interrupting;
+mod leaks;
 mod logged;
 mod logging;
 mod metrics;
