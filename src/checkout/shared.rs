@@ -45,7 +45,7 @@ pub(super) struct Lent<M: Manage> {
     /// So many holds until one is timed.
     until_timed: u32,
     /// When the present hold began, if it is timed.
-    timed_since: Option<u64>,
+    timed_since: Option<clock::Moment>,
 }
 
 pub(super) struct Shared<M: Manage> {
@@ -254,22 +254,21 @@ impl<M: Manage> Shared<M> {
 
     #[inline]
     fn begin_hold(&self, lent: &mut Lent<M>, place: Place) {
-        let since = self.time_hold(lent).unwrap_or_else(clock::coarse);
-        self.dispatch.note(lent.slot).hold(place, since);
+        self.time_hold(lent);
+        self.dispatch.note(lent.slot).hold(place, clock::coarse());
     }
 
     /// Reads the clock if this hold is one of those to be timed.
     #[inline]
-    fn time_hold(&self, lent: &mut Lent<M>) -> Option<u64> {
+    fn time_hold(&self, lent: &mut Lent<M>) {
         lent.until_timed -= 1;
         if lent.until_timed == 0 {
             let sampling = self.settings.hold_sampling;
             (lent.until_timed, lent.timed_since) = match sampling {
                 0 => (u32::MAX, None),
-                _ => (sampling, Some(clock::now())),
+                _ => (sampling, Some(clock::moment())),
             };
         }
-        lent.timed_since
     }
 
     fn open_for(
@@ -387,8 +386,8 @@ impl<M: Manage> Shared<M> {
 
     // Apart from what every check-in does, so that this stays short.
     #[inline(never)]
-    fn end_timed_hold(&self, slot: usize, since: u64) {
-        self.counts.hold(slot, clock::now().saturating_sub(since));
+    fn end_timed_hold(&self, slot: usize, since: clock::Moment) {
+        self.counts.hold(slot, clock::nanoseconds_since(since));
     }
 
     #[inline]
