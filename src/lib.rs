@@ -172,8 +172,8 @@ pub use config::{
     Access, AfterRaw, ConfigError, ConfigFault, JournalMode, PoolConfig, Synchronous,
 };
 pub use error::{
-    BeginError, BoxError, CheckoutError, CheckoutErrorKind, CommitError, ConnectError, Error,
-    FileProblem, OpenError, RollbackError, SavepointError,
+    BeginError, BoxError, CheckoutError, CheckoutErrorKind, CloseError, CommitError, ConnectError,
+    Error, FileProblem, OpenError, RollbackError, SavepointError,
 };
 pub use pool::Pool;
 pub use rusqlite;

@@ -25,7 +25,7 @@ use super::clock;
 use super::holders::{Asker, Note};
 use super::queue::{Message, Queue, Told, Turn, Waiter};
 use super::slots::Slots;
-use super::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
+use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering};
 
 const OPEN: usize = 0;
 const SHUT: usize = 1;
@@ -64,6 +64,8 @@ pub(super) struct Dispatch<T> {
     gate: AtomicUsize,
     /// Guards who waits; taken by a checkout only when it found no idle connection.
     state: Mutex<State<T>>,
+    /// Told when the last connection of a closed pool is gone. Waited on with `state`.
+    all_gone: Condvar,
     /// How long newcomers may overtake the head of the queue, in nanoseconds.
     overtaking: u64,
     max_waiters: usize,
@@ -84,6 +86,7 @@ impl<T> Dispatch<T> {
             slots: Slots::new(limit),
             gate: AtomicUsize::new(OPEN),
             state: Mutex::new(state),
+            all_gone: Condvar::new(),
             overtaking,
             max_waiters,
         }
@@ -217,7 +220,11 @@ impl<T> Dispatch<T> {
         self.slots.note(slot).vacant();
         state.vacant.push(slot);
         self.settle(&mut state, clock::now(), &mut told);
+        let last = state.closed && state.vacant.len() == self.slots.len();
         drop(state);
+        if last {
+            self.all_gone.notify_one();
+        }
     }
 
     /// Brings those who wait and what is free together. After every change of either.
@@ -276,6 +283,26 @@ impl<T> Dispatch<T> {
         }
         drop(state);
         idle
+    }
+
+    /// After [`close`](Self::close): sleeps until every connection is gone, also those that were held
+    /// or being opened; `false` = the deadline came first.
+    pub(super) fn wait_for_the_last(&self, deadline: Option<Instant>) -> bool {
+        let mut state = self.state.lock();
+        let mut passed = false;
+        while state.vacant.len() < self.slots.len() && !passed {
+            (state, passed) = match deadline {
+                None => (self.all_gone.wait(state), false),
+                Some(deadline) => self.all_gone.wait_until(state, deadline),
+            };
+        }
+        let gone = state.vacant.len() == self.slots.len();
+        drop(state);
+        if gone {
+            // Somebody else may wait for the same; each tells the next.
+            self.all_gone.notify_one();
+        }
+        gone
     }
 
     /// Room that nobody has asked for, to open a connection ahead of time.

@@ -1,7 +1,7 @@
 //! The pool of one role, as the rest of the crate sees it.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use scheduled_thread_pool::ScheduledThreadPool;
@@ -13,7 +13,7 @@ use super::source::Manage;
 use crate::error::CheckoutError;
 use crate::log::Log;
 use crate::metrics::RoleMetrics;
-use crate::status::RoleStatus;
+use crate::status::{Holder, RoleStatus};
 
 /// What a pool of one role is told.
 pub(crate) struct Settings {
@@ -110,6 +110,18 @@ impl<M: Manage> Pool<M> {
     /// No more checkouts; idle connections are closed now, the others as they come back.
     pub(crate) fn close(&self) {
         self.shared.close();
+    }
+}
+
+/// The end.
+impl<M: Manage> Pool<M> {
+    /// After [`close`](Self::close): waits until the last connection is closed; else who has one.
+    pub(crate) fn wait_until_closed(&self, deadline: Option<Instant>) -> Result<(), Vec<Holder>> {
+        if self.shared.dispatch.wait_for_the_last(deadline) {
+            Ok(())
+        } else {
+            Err(self.shared.held())
+        }
     }
 }
 

@@ -240,6 +240,10 @@ impl<M: Manage> Shared<M> {
         deadline: Option<Instant>,
     ) -> Result<Box<Lent<M>>, CheckoutError> {
         let mut lent = self.open(slot, started, deadline)?;
+        if self.dispatch.is_closed() {
+            self.replace(lent, CloseReason::PoolClosed);
+            return Err(self.error(CheckoutErrorKind::Closed, started));
+        }
         self.begin_hold(&mut lent, place);
         Ok(lent)
     }

@@ -7,6 +7,7 @@
 //! gives a transaction back is [`TryCommitError`](crate::TryCommitError).
 
 mod checkout;
+mod close;
 mod open;
 mod transaction;
 
@@ -17,6 +18,7 @@ use rusqlite::ErrorCode;
 
 pub(crate) use self::checkout::Refusal;
 pub use self::checkout::{CheckoutError, CheckoutErrorKind};
+pub use self::close::CloseError;
 pub use self::open::{ConnectError, FileProblem, OpenError};
 pub use self::transaction::{BeginError, CommitError, RollbackError, SavepointError};
 use crate::config::ConfigError;
@@ -61,6 +63,9 @@ pub enum Error {
     /// No connection could be had.
     #[error(transparent)]
     Checkout(#[from] CheckoutError),
+    /// Connections were still out when a pool was to be closed.
+    #[error(transparent)]
+    Close(#[from] CloseError),
     /// A transaction or snapshot could not be begun.
     #[error(transparent)]
     Begin(#[from] BeginError),

@@ -348,6 +348,26 @@ impl Model {
     }
 }
 
+#[test]
+fn everybody_who_closes_is_told_when_the_last_connection_is_gone() {
+    let closes: fn(&Model) = |model| {
+        for (slot, _) in model.dispatch.close() {
+            model.dispatch.vacate(slot);
+        }
+        assert!(model.dispatch.wait_for_the_last(None));
+    };
+    let returns: fn(&Model) = |model| model.check_in(0);
+    explore(
+        || {
+            let model = Model::new(1, 1, 8, 0);
+            assert_eq!(model.check_out(Try), Some(0));
+            model
+        },
+        &[returns, closes, closes],
+        |model| assert_eq!(model.dispatch.open(), 0),
+    );
+}
+
 /// The number of the waiter that was served last. Not loom's: it is not what is tested.
 struct AtomicOrder(std::sync::atomic::AtomicU64);
 

@@ -3,6 +3,7 @@
 mod busy;
 mod checkin;
 mod checkout;
+mod closing;
 mod config;
 mod connections;
 mod damage;
