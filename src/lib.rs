@@ -120,6 +120,8 @@
 //!   holds it.
 //! * A thread that waits for a connection while it holds the last one of that role waits until its
 //!   deadline; the error then names its own checkout.
+//! * [`Pool::resize`] goes up to 64 readers, or to what the pool was opened with if that is more, and
+//!   never down to none. There is one writer, always.
 //! * One process, one file: turns are taken among the threads of one pool. Against other processes, and
 //!   against other connections of this one, there is SQLite's own locking and the busy handler.
 //! * In a child made by `fork`, what the parent opened is refused and left alone, for ever: its memory
@@ -173,7 +175,7 @@ pub use config::{
 };
 pub use error::{
     BeginError, BoxError, CheckoutError, CheckoutErrorKind, CloseError, CommitError, ConnectError,
-    Error, FileProblem, OpenError, RollbackError, SavepointError,
+    Error, FileProblem, OpenError, ResizeError, RollbackError, SavepointError,
 };
 pub use pool::Pool;
 pub use rusqlite;

@@ -253,6 +253,7 @@ label!(
         Idle => "idle",
         Lifetime => "lifetime",
         PoolClosed => "pool_closed",
+        Resized => "resized",
     }
 );
 label!(

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crate::builder::Builder;
 use crate::checkout::{self, Wait};
 use crate::config::PoolConfig;
-use crate::error::{CheckoutError, CloseError, OpenError};
+use crate::error::{CheckoutError, CloseError, OpenError, ResizeError};
 use crate::fork::Birthplace;
 use crate::housekeeping::Housekeeping;
 use crate::metrics::PoolName;
@@ -354,6 +354,41 @@ impl Pool {
 
     fn usual_wait(&self) -> Wait {
         Wait::AtMost(self.config().checkout_timeout)
+    }
+}
+
+/// Changing it.
+impl Pool {
+    /// Changes the most query-only connections that may be open, for every clone of the pool.
+    ///
+    /// More room goes to those who wait first; what nobody has asked for is opened in the background.
+    /// Of fewer, idle connections are closed at once and the others as they come back: nobody is
+    /// interrupted, and until then [`status`](Self::status) shows more open than the limit. There is
+    /// one writer, always.
+    ///
+    /// [`config`](Self::config) goes on to say what the pool was opened with.
+    ///
+    /// # Errors
+    ///
+    /// [`ResizeError`]: `readers` must be 1 at least, and 64 or what the pool was opened with at most,
+    /// whichever is more.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// pool.resize(24)?;
+    /// assert_eq!(pool.status().read.limit, 24);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn resize(&self, readers: usize) -> Result<(), ResizeError> {
+        if self.is_forked() {
+            self.inner.recipe.metrics.forked();
+            return Err(ResizeError::Forked);
+        }
+        let most = self.inner.readers.ceiling();
+        if !(1..=most).contains(&readers) {
+            return Err(ResizeError::OutOfRange { readers, most });
+        }
+        if self.inner.readers.resize(readers) { Ok(()) } else { Err(ResizeError::Closed) }
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tenure::{
     Access, BeginError, CheckoutError, CheckoutErrorKind, CloseError, CommitError, Error, Pool,
-    testing,
+    ResizeError, testing,
 };
 
 /// A child that has not ended by then is killed, which fails its test.
@@ -229,6 +229,7 @@ fn a_child_can_do_nothing_with_its_parents_pool_and_harms_nothing() {
             });
             pool.publish_metrics();
             child.check("close", matches!(pool.close(short), Err(CloseError::Forked)));
+            child.check("resize", matches!(pool.resize(2), Err(ResizeError::Forked)));
 
             let refused = |result: tenure::rusqlite::Result<i64>| {
                 result.is_err_and(|error| error.to_string().contains("forked"))

@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     /// Named in errors, in the log and in metrics.
     pub(crate) role: &'static str,
     pub(crate) limit: usize,
+    /// The most that the limit can be raised to.
+    pub(crate) ceiling: usize,
     pub(crate) max_waiters: usize,
     /// For how long newcomers may overtake the waiter at the head of the queue.
     pub(crate) overtaking: Duration,
@@ -110,6 +112,18 @@ impl<M: Manage> Pool<M> {
     /// No more checkouts; idle connections are closed now, the others as they come back.
     pub(crate) fn close(&self) {
         self.shared.close();
+    }
+}
+
+/// Another size.
+impl<M: Manage> Pool<M> {
+    /// Changes the limit; `false` = the pool is closed.
+    pub(crate) fn resize(&self, limit: usize) -> bool {
+        self.shared.resize(limit)
+    }
+
+    pub(crate) fn ceiling(&self) -> usize {
+        self.shared.settings.ceiling
     }
 }
 

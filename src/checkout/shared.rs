@@ -29,6 +29,10 @@ const FILL_PATIENCE: Duration = Duration::from_secs(5);
 /// lasting fault, and connections soon after the fault is gone.
 const R2D2_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How many connections more than the ceiling r2d2 allows: it goes on to count those whose guards
+/// were leaked.
+const LOST: usize = 64;
+
 /// How long one try to reopen a connection in the background may take.
 const REOPEN_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -60,8 +64,9 @@ impl<M: Manage> Shared<M> {
     pub(super) fn new(manager: M, settings: Settings) -> Self {
         let manager = Arc::new(manager);
         let last_failure = Arc::new(LastFailure::new(settings.role));
+        let ceiling = settings.ceiling.max(settings.limit);
         let source = r2d2::Pool::builder()
-            .max_size(u32::try_from(settings.limit).unwrap_or(u32::MAX))
+            .max_size(u32::try_from(ceiling + LOST).unwrap_or(u32::MAX))
             .min_idle(Some(0))
             .max_lifetime(None)
             .idle_timeout(None)
@@ -74,10 +79,10 @@ impl<M: Manage> Shared<M> {
         clock::start_over_in_child();
         let overtaking = u64::try_from(settings.overtaking.as_nanos()).unwrap_or(u64::MAX);
         Self {
-            dispatch: Dispatch::new(settings.limit, settings.max_waiters, overtaking),
-            counts: AllCounts::new(settings.limit),
-            idleness: Idleness::new(settings.limit),
-            reported: Reported::new(settings.limit),
+            dispatch: Dispatch::new(settings.limit, ceiling, settings.max_waiters, overtaking),
+            counts: AllCounts::new(ceiling),
+            idleness: Idleness::new(ceiling),
+            reported: Reported::new(ceiling),
             settings,
             manager,
             source,
@@ -291,7 +296,7 @@ impl<M: Manage> Shared<M> {
             role: self.settings.role,
             kind,
             waited: started.elapsed(),
-            limit: self.settings.limit,
+            limit: self.dispatch.limit(),
             held: held.len(),
             waiting: self.dispatch.waiting(),
             longest: (!held.is_empty()).then(|| held.swap_remove(0)),
@@ -330,7 +335,7 @@ impl<M: Manage> Shared<M> {
     #[inline]
     fn give(&self, lent: Box<Lent<M>>) {
         if let Some(lent) = self.dispatch.give(lent.slot, lent) {
-            self.replace(lent, CloseReason::PoolClosed);
+            self.replace(lent, CloseReason::Resized);
         }
     }
 
@@ -355,6 +360,12 @@ impl<M: Manage> Shared<M> {
     }
 
     pub(super) fn discard(&self, lent: Lent<M>, reason: CloseReason) {
+        let slot = self.close_connection(lent, reason);
+        self.dispatch.vacate(slot);
+    }
+
+    /// Returns its slot, which is to be vacated.
+    fn close_connection(&self, lent: Lent<M>, reason: CloseReason) -> usize {
         let slot = lent.slot;
         let mut connection = lent.connection;
         connection.discard = true;
@@ -366,7 +377,7 @@ impl<M: Manage> Shared<M> {
             tracing::error!(role = self.settings.role, message, "closing a connection panicked");
         }
         self.settings.metrics.closed(reason);
-        self.dispatch.vacate(slot);
+        slot
     }
 
     fn ask_for_refill(&self) {
@@ -385,6 +396,22 @@ impl<M: Manage> Shared<M> {
                 }
             }
         }
+    }
+
+    /// `false` = the pool is closed.
+    pub(super) fn resize(&self, limit: usize) -> bool {
+        let Some(surplus) = self.dispatch.resize(limit) else {
+            return false;
+        };
+        self.settings.metrics.limit.set(limit as f64);
+        for (_, lent) in surplus {
+            let slot = self.close_connection(*lent, CloseReason::Resized);
+            self.dispatch.vacate_surplus(slot);
+        }
+        // What nobody has asked for is opened in the background.
+        while self.dispatch.miss() {}
+        self.ask_for_refill();
+        true
     }
 
     pub(super) fn close(&self) {

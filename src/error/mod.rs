@@ -9,6 +9,7 @@
 mod checkout;
 mod close;
 mod open;
+mod resize;
 mod transaction;
 
 use std::any::Any;
@@ -20,6 +21,7 @@ pub(crate) use self::checkout::Refusal;
 pub use self::checkout::{CheckoutError, CheckoutErrorKind};
 pub use self::close::CloseError;
 pub use self::open::{ConnectError, FileProblem, OpenError};
+pub use self::resize::ResizeError;
 pub use self::transaction::{BeginError, CommitError, RollbackError, SavepointError};
 use crate::config::ConfigError;
 
@@ -66,6 +68,9 @@ pub enum Error {
     /// Connections were still out when a pool was to be closed.
     #[error(transparent)]
     Close(#[from] CloseError),
+    /// A pool could not be resized.
+    #[error(transparent)]
+    Resize(#[from] ResizeError),
     /// A transaction or snapshot could not be begun.
     #[error(transparent)]
     Begin(#[from] BeginError),

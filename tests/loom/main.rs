@@ -58,7 +58,7 @@ struct Model {
 impl Model {
     fn new(limit: usize, opened: usize, max_waiters: usize, overtaking: u64) -> Arc<Self> {
         let model = Self {
-            dispatch: Dispatch::new(limit, max_waiters, overtaking),
+            dispatch: Dispatch::new(limit, limit, max_waiters, overtaking),
             hands: (0..limit).map(|_| AtomicUsize::new(0)).collect(),
             open: AtomicUsize::new(0),
         };
@@ -365,6 +365,30 @@ fn everybody_who_closes_is_told_when_the_last_connection_is_gone() {
         },
         &[returns, closes, closes],
         |model| assert_eq!(model.dispatch.open(), 0),
+    );
+}
+
+#[test]
+fn a_connection_that_comes_back_while_the_pool_shrinks_is_not_left_in_its_slot() {
+    let shrinks: fn(&Model) = |model| {
+        for (slot, _) in model.dispatch.resize(1).expect("it is open") {
+            model.open.fetch_sub(1, Ordering::Relaxed);
+            model.dispatch.vacate_surplus(slot);
+        }
+    };
+    let returns: fn(&Model) = |model| model.check_in(1);
+    explore(
+        || {
+            let model = Model::new(2, 2, 8, 0);
+            assert_eq!(model.check_out(Try), Some(1));
+            model
+        },
+        &[returns, shrinks, tries],
+        |model| {
+            let open = model.dispatch.open();
+            assert!(open <= 1, "above the limit");
+            model.check_all_is_back(open);
+        },
     );
 }
 

@@ -108,6 +108,7 @@ fn it_names_who_is_still_out_and_what_they_hold_stays_good() {
     let CloseError::StillOut { waited, read, write, .. } = error else { panic!("{error}") };
     assert!(waited >= SHORT);
     assert_eq!((read.len(), write.len()), (1, 1));
+    assert!(read[0].detached && !write[0].detached, "each by its role");
 
     tx.execute("INSERT INTO task VALUES (1)", []).unwrap();
     tx.commit().unwrap();

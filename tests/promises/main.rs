@@ -20,6 +20,7 @@ mod opening;
 mod ownership;
 mod paths;
 mod recorded;
+mod resizing;
 mod retry;
 mod session_state;
 mod setup;
