@@ -25,6 +25,9 @@ use crate::metrics::{PoolMetrics, PoolName};
 use crate::pool::Pool;
 use crate::sqlite::{LeaveNoTrace, Manager, OnConnect, Recipe, Role, check_wal_is_safe};
 
+/// Every pool can be resized to so many readers. A slot that is not used costs half a kibibyte.
+const READER_CEILING: usize = 64;
+
 type Setup = dyn FnOnce(&mut Connection) -> Result<(), BoxError>;
 
 /// Settings and closures for a pool that is to be opened. Made by [`Pool::builder`].
@@ -261,11 +264,12 @@ impl Builder {
             .build();
         let opener = Arc::new(opener);
         let (refill, refilled) = bounded(1);
-        let role = |role: Role, limit| {
+        let role = |role: Role, limit, ceiling| {
             let config = &recipe.config;
             let settings = Settings {
                 role: role.name(),
                 limit,
+                ceiling,
                 max_waiters: config.max_waiters,
                 overtaking: config.overtaking,
                 idle_limit: unless_zero(config.idle_limit),
@@ -288,8 +292,9 @@ impl Builder {
             pool.fill().inspect_err(|_| pool.close()).map(|()| pool)
         };
         let fill = |source| OpenError::Fill { source };
-        let writer = if writes { Some(role(Role::Write, 1).map_err(fill)?) } else { None };
-        let readers = role(Role::Read, recipe.config.reader_limit())
+        let writer = if writes { Some(role(Role::Write, 1, 1).map_err(fill)?) } else { None };
+        let limit = recipe.config.reader_limit();
+        let readers = role(Role::Read, limit, limit.max(READER_CEILING))
             .inspect_err(|_| writer.iter().for_each(checkout::Pool::close))
             .map_err(fill)?;
         let weak =

@@ -131,6 +131,8 @@
 //! * Threads that wait for each other's connections are noticed, in all pools of the process, and so
 //!   are those that would wait for themselves: see [`CheckoutErrorKind::WouldDeadlock`]. A thread that
 //!   waits for something else, a lock of yours or a channel, is not: there the deadline ends it.
+//! * [`Pool::resize`] goes up to 64 readers, or to what the pool was opened with if that is more, and
+//!   never down to none. There is one writer, always.
 //! * One process, one file: turns are taken among the threads of one pool. Against other processes, and
 //!   against other connections of this one, there is SQLite's own locking and the busy handler.
 //! * In a child made by `fork`, what the parent opened is refused and left alone, for ever: its memory
@@ -183,8 +185,9 @@ pub use config::{
     Access, AfterRaw, ConfigError, ConfigFault, JournalMode, PoolConfig, Synchronous,
 };
 pub use error::{
-    BeginError, BoxError, CheckoutError, CheckoutErrorKind, Claim, CommitError, ConnectError,
-    DeadlockedHolder, Error, FileProblem, OpenError, RollbackError, SavepointError,
+    BeginError, BoxError, CheckoutError, CheckoutErrorKind, Claim, CloseError, CommitError,
+    ConnectError, DeadlockedHolder, Error, FileProblem, OpenError, ResizeError, RollbackError,
+    SavepointError,
 };
 pub use pool::Pool;
 pub use rusqlite;

@@ -269,6 +269,7 @@ label!(
         Lifetime => "lifetime",
         PoolClosed => "pool_closed",
         Leaked => "leaked",
+        Resized => "resized",
     }
 );
 label!(

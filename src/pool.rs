@@ -10,12 +10,12 @@ use std::mem;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::builder::Builder;
 use crate::checkout::{self, Wait};
 use crate::config::PoolConfig;
-use crate::error::{CheckoutError, OpenError};
+use crate::error::{CheckoutError, CloseError, OpenError, ResizeError};
 use crate::fork::Birthplace;
 use crate::housekeeping::Housekeeping;
 use crate::metrics::PoolName;
@@ -72,6 +72,13 @@ impl Drop for Pool {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Inner {
+    /// No more checkouts.
+    fn close(&self) {
         self.readers.close();
         if let Some(writer) = &self.writer {
             writer.close();
@@ -347,6 +354,87 @@ impl Pool {
 
     fn usual_wait(&self) -> Wait {
         Wait::AtMost(self.config().checkout_timeout)
+    }
+}
+
+/// Changing it.
+impl Pool {
+    /// Changes the most query-only connections that may be open, for every clone of the pool.
+    ///
+    /// More room goes to those who wait first; what nobody has asked for is opened in the background.
+    /// Of fewer, idle connections are closed at once and the others as they come back: nobody is
+    /// interrupted, and until then [`status`](Self::status) shows more open than the limit. There is
+    /// one writer, always.
+    ///
+    /// [`config`](Self::config) goes on to say what the pool was opened with.
+    ///
+    /// # Errors
+    ///
+    /// [`ResizeError`]: `readers` must be 1 at least, and 64 or what the pool was opened with at most,
+    /// whichever is more.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// pool.resize(24)?;
+    /// assert_eq!(pool.status().read.limit, 24);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn resize(&self, readers: usize) -> Result<(), ResizeError> {
+        if self.is_forked() {
+            self.inner.recipe.metrics.forked();
+            return Err(ResizeError::Forked);
+        }
+        let most = self.inner.readers.ceiling();
+        if !(1..=most).contains(&readers) {
+            return Err(ResizeError::OutOfRange { readers, most });
+        }
+        if self.inner.readers.resize(readers) { Ok(()) } else { Err(ResizeError::Closed) }
+    }
+}
+
+/// Ending it.
+impl Pool {
+    /// Closes the pool: from now on no connection is lent, whoever waits for one is told so at once,
+    /// and idle connections are closed. Then it waits until those that are held have come back and
+    /// are closed, at most for `deadline`; the last one to come back wakes it.
+    ///
+    /// It concerns every clone of the pool. Closing again is fine, and waits again for those still
+    /// out. A pool need not be closed before it is dropped; what this adds is the certainty that
+    /// nothing of it is at work any more, before a program ends or its file is moved.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseError::StillOut`] with the holders when the deadline comes first. What they hold stays
+    /// valid, and is closed when it comes back. A guard that the caller itself holds is among them:
+    /// drop it before.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tenure::CheckoutErrorKind;
+    ///
+    /// let pool = tenure::testing::temporary()?;
+    /// pool.close(Duration::from_secs(5))?;
+    /// assert_eq!(pool.read().unwrap_err().kind(), CheckoutErrorKind::Closed);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn close(&self, deadline: Duration) -> Result<(), CloseError> {
+        if self.is_forked() {
+            self.inner.recipe.metrics.forked();
+            return Err(CloseError::Forked);
+        }
+        let began = Instant::now();
+        // One too far away to be represented is none.
+        let deadline = began.checked_add(deadline);
+        self.inner.close();
+        let held = |role: &checkout::Pool<Manager>| role.wait_until_closed(deadline);
+        let write = self.inner.writer.as_ref().map_or(Ok(()), held);
+        let read = held(&self.inner.readers);
+        if write.is_ok() && read.is_ok() {
+            return Ok(());
+        }
+        let still_out = |role: Result<(), _>| role.err().unwrap_or_default();
+        let (read, write) = (still_out(read), still_out(write));
+        Err(CloseError::StillOut { waited: began.elapsed(), read, write })
     }
 }
 

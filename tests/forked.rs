@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tenure::{
-    Access, BeginError, CheckoutError, CheckoutErrorKind, CommitError, Error, Pool, testing,
+    Access, BeginError, CheckoutError, CheckoutErrorKind, CloseError, CommitError, Error, Pool,
+    ResizeError, testing,
 };
 
 /// A child that has not ended by then is killed, which fails its test.
@@ -227,6 +228,8 @@ fn a_child_can_do_nothing_with_its_parents_pool_and_harms_nothing() {
                 lists.iter().all(|list| list.is_empty()) && write.waiting.is_empty()
             });
             pool.publish_metrics();
+            child.check("close", matches!(pool.close(short), Err(CloseError::Forked)));
+            child.check("resize", matches!(pool.resize(2), Err(ResizeError::Forked)));
 
             let refused = |result: tenure::rusqlite::Result<i64>| {
                 result.is_err_and(|error| error.to_string().contains("forked"))

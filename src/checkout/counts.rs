@@ -6,6 +6,7 @@
 //! counted in classes a sixteenth of a power of two wide, and published as the middle of their class:
 //! off by 3 % at most.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
@@ -46,7 +47,8 @@ struct Counts {
     immediate: AtomicU64,
     nested: AtomicU64,
     timed: AtomicU64,
-    holds: Box<[AtomicU32]>,
+    /// Made when the first hold is timed: most slots of a pool that may grow are never used.
+    holds: OnceLock<Box<[AtomicU32]>>,
 }
 
 /// What was published already.
@@ -70,7 +72,7 @@ impl AllCounts {
                 immediate: AtomicU64::new(0),
                 nested: AtomicU64::new(0),
                 timed: AtomicU64::new(0),
-                holds: (0..CLASSES).map(|_| AtomicU32::new(0)).collect(),
+                holds: OnceLock::new(),
             })
         };
         let published =
@@ -93,7 +95,8 @@ impl AllCounts {
     /// A hold was timed. The caller owns the slot's connection.
     pub(super) fn hold(&self, slot: usize, nanoseconds: u64) {
         let counts = &self.slots[slot];
-        let count = &counts.holds[class(nanoseconds)];
+        let holds = counts.holds.get_or_init(|| (0..CLASSES).map(|_| AtomicU32::new(0)).collect());
+        let count = &holds[class(nanoseconds)];
         count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         add_one(&counts.timed);
     }
@@ -119,7 +122,9 @@ impl AllCounts {
             return;
         }
         for (class, published) in published.holds.iter_mut().enumerate() {
-            let of_slot = |slot: &CachePadded<Counts>| slot.holds[class].load(Ordering::Relaxed);
+            let of_slot = |slot: &CachePadded<Counts>| {
+                slot.holds.get().map_or(0, |holds| holds[class].load(Ordering::Relaxed))
+            };
             let now = self.slots.iter().map(of_slot).fold(0, u32::wrapping_add);
             let more = now.wrapping_sub(*published);
             if more > 0 {

@@ -72,7 +72,7 @@ impl<M: Manage> Party for Shared<M> {
     }
 
     fn slots(&self) -> usize {
-        self.settings.limit
+        self.dispatch.limit()
     }
 
     fn holder(&self, slot: usize) -> Option<u64> {

@@ -15,6 +15,12 @@
 //! does, the check-in has seen what was written before it, that is, the gate shut, and goes to the
 //! lock. Later waiters find the gate shut already. `tests/loom` tries all interleavings.
 //!
+//! **Another limit.** There are more slots than the limit, up to a ceiling; those in force are the
+//! first ones, and the gate, while it is open, says how many. A shrink sets the gate before it
+//! exchanges the slots that are out of force, so for them the same holds as above: a connection that
+//! comes back late is found by one of the two, and closed. While more connections are out than the
+//! limit allows the gate is shut, and each that comes back is closed.
+//!
 //! **Strict order.** With `overtaking` 0 nothing is ever a spare while somebody waits. A newcomer
 //! that finds the gate open has come before every waiter that it might seem to overtake.
 
@@ -25,10 +31,10 @@ use super::clock;
 use super::holders::{Asker, Note};
 use super::queue::{Message, Queue, Told, Turn, Waiter};
 use super::slots::Slots;
-use super::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
+use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering};
 
-const OPEN: usize = 0;
-const SHUT: usize = 1;
+/// The gate, where it does not say how many slots are in force.
+const SHUT: usize = 0;
 
 /// What somebody who asks is told at once.
 pub(super) enum Answer<T> {
@@ -50,20 +56,53 @@ struct State<T> {
     queue: Queue<T>,
     /// Free connections and their slots, while somebody waits; empty while nobody does.
     spare: Vec<(usize, T)>,
-    /// Slots without a connection: room to open one.
+    /// How many slots are in force: the first ones.
+    limit: usize,
+    /// Slots in force without a connection: room to open one, as far as the limit allows.
     vacant: Vec<usize>,
+    /// Slots out of force without a connection.
+    retired: Vec<usize>,
+    /// How many connections whoever has made the pool smaller is closing just now.
+    closing: usize,
     /// How many connections were closed for a fault and are to be opened again.
     missing: usize,
     closed: bool,
 }
 
-/// Hands out at most as many `T` as there are slots, each to one owner.
+impl<T> State<T> {
+    /// How many connections are idle, held, being opened or being closed, of so many slots.
+    fn open(&self, slots: usize) -> usize {
+        slots - self.vacant.len() - self.retired.len()
+    }
+
+    /// Whether connections have to be closed that somebody has in hand.
+    fn too_many(&self, slots: usize) -> bool {
+        self.open(slots) - self.closing > self.limit
+    }
+
+    /// How many more may be opened.
+    fn room(&self, slots: usize) -> usize {
+        self.limit.saturating_sub(self.open(slots))
+    }
+
+    /// Reserves a slot to open one.
+    fn take_room(&mut self, slots: usize) -> Option<usize> {
+        if self.room(slots) == 0 { None } else { self.vacant.pop() }
+    }
+}
+
+/// Hands out at most as many `T` as the limit allows, each to one owner.
 pub(super) struct Dispatch<T> {
     slots: Slots<T>,
-    /// [`OPEN`] only if nobody waits and the pool is not closed. Written under the lock of `state`.
+    /// How many slots are in force if nobody waits, the pool is not closed and no more connections are
+    /// out than the limit allows; else [`SHUT`]. Written under the lock of `state`.
     gate: AtomicUsize,
+    /// So many slots have ever been in force. Written under the lock of `state`.
+    reach: AtomicUsize,
     /// Guards who waits; taken by a checkout only when it found no idle connection.
     state: Mutex<State<T>>,
+    /// Told when the last connection of a closed pool is gone. Waited on with `state`.
+    all_gone: Condvar,
     /// How long newcomers may overtake the head of the queue, in nanoseconds.
     overtaking: u64,
     max_waiters: usize,
@@ -71,19 +110,25 @@ pub(super) struct Dispatch<T> {
 
 /// Without waiting.
 impl<T> Dispatch<T> {
-    pub(super) fn new(limit: usize, max_waiters: usize, overtaking: u64) -> Self {
+    /// The limit can be changed later, up to `ceiling`.
+    pub(super) fn new(limit: usize, ceiling: usize, max_waiters: usize, overtaking: u64) -> Self {
         let state = State {
             queue: Queue::new(),
             spare: Vec::new(),
             // The first slot is used first.
             vacant: (0..limit).rev().collect(),
+            limit,
+            retired: (limit..ceiling).collect(),
+            closing: 0,
             missing: 0,
             closed: false,
         };
         Self {
-            slots: Slots::new(limit),
-            gate: AtomicUsize::new(OPEN),
+            slots: Slots::new(ceiling),
+            gate: AtomicUsize::new(limit),
+            reach: AtomicUsize::new(limit),
             state: Mutex::new(state),
+            all_gone: Condvar::new(),
             overtaking,
             max_waiters,
         }
@@ -92,23 +137,24 @@ impl<T> Dispatch<T> {
     /// An idle connection, if there is one and nobody waits.
     #[inline]
     pub(super) fn take(&self) -> Option<T> {
-        if self.gate.load(Ordering::Acquire) != OPEN {
-            return None;
+        match self.gate.load(Ordering::Acquire) {
+            SHUT => None,
+            in_force => self.slots.take_likely(in_force),
         }
-        self.slots.take_likely()
     }
 
-    /// The connection of this slot comes back, or is new. `Some` = the pool is closed; it is the
-    /// caller's to close.
+    /// The connection of this slot comes back, or is new. `Some` = the pool is closed, or has become
+    /// smaller; it is the caller's to close.
     #[must_use]
     #[inline]
     pub(super) fn give(&self, slot: usize, mut connection: T) -> Option<T> {
-        if self.gate.load(Ordering::Acquire) == OPEN {
+        if slot < self.gate.load(Ordering::Acquire) {
             self.slots.put(slot, connection);
-            if self.gate.load(Ordering::Acquire) == OPEN {
+            if slot < self.gate.load(Ordering::Acquire) {
                 return None;
             }
-            // Somebody has begun to wait, and may have looked into this slot before.
+            // Somebody has begun to wait, or the pool has become smaller, and this slot may have been
+            // looked into before.
             connection = self.slots.take(slot)?;
         }
         self.give_in_turn(slot, connection)
@@ -118,7 +164,8 @@ impl<T> Dispatch<T> {
     fn give_in_turn(&self, slot: usize, connection: T) -> Option<T> {
         let mut told = Told::nobody();
         let mut state = self.state.lock();
-        if state.closed {
+        let slots = self.slots.len();
+        if state.closed || slot >= state.limit || state.too_many(slots) {
             return Some(connection);
         }
         self.slots.note(slot).idle();
@@ -141,7 +188,7 @@ impl<T> Dispatch<T> {
         if state.queue.is_empty() {
             // In this order: see the head of this file.
             self.gate.store(SHUT, Ordering::Release);
-            if let Some(connection) = self.slots.take_any() {
+            if let Some(connection) = self.slots.take_any(state.limit) {
                 self.set_gate(&state);
                 return Answer::Connection(connection);
             }
@@ -155,12 +202,12 @@ impl<T> Dispatch<T> {
         }
         let answer = match asker {
             None => {
-                let refill = state.missing < state.vacant.len();
+                let refill = state.missing < state.room(self.slots.len());
                 state.missing += usize::from(refill);
                 Answer::Unavailable { refill }
             }
             // Room goes to those who waited when it appeared: while somebody waits there is none.
-            Some(_) if !state.vacant.is_empty() => {
+            Some(_) if state.room(self.slots.len()) > 0 => {
                 debug_assert!(state.queue.is_empty(), "room while somebody waits");
                 Answer::Room(state.vacant.pop().unwrap_or_default())
             }
@@ -212,19 +259,37 @@ impl<T> Dispatch<T> {
 
     /// The connection of this slot is gone: there is room for another.
     pub(super) fn vacate(&self, slot: usize) {
-        let mut told = Told::nobody();
+        self.vacate_under(self.state.lock(), slot);
+    }
+
+    /// As [`vacate`](Self::vacate), for what [`resize`](Self::resize) has returned.
+    pub(super) fn vacate_surplus(&self, slot: usize) {
         let mut state = self.state.lock();
+        state.closing -= 1;
+        self.vacate_under(state, slot);
+    }
+
+    fn vacate_under(&self, mut state: MutexGuard<'_, State<T>>, slot: usize) {
+        let mut told = Told::nobody();
         self.slots.note(slot).vacant();
-        state.vacant.push(slot);
+        if slot < state.limit {
+            state.vacant.push(slot);
+        } else {
+            state.retired.push(slot);
+        }
         self.settle(&mut state, clock::now(), &mut told);
+        let last = state.closed && state.open(self.slots.len()) == 0;
         drop(state);
+        if last {
+            self.all_gone.notify_one();
+        }
     }
 
     /// Brings those who wait and what is free together. After every change of either.
     fn settle(&self, state: &mut MutexGuard<'_, State<T>>, now: u64, told: &mut Told<T>) {
         let state = &mut **state;
         while !state.queue.is_empty() && !state.closed {
-            let turn = if let Some(slot) = state.vacant.pop() {
+            let turn = if let Some(slot) = state.take_room(self.slots.len()) {
                 Turn::Room(slot)
             } else if state.queue.first_for(now) < self.overtaking {
                 break;
@@ -253,7 +318,9 @@ impl<T> Dispatch<T> {
     }
 
     fn set_gate(&self, state: &State<T>) {
-        let gate = if state.queue.is_empty() && !state.closed { OPEN } else { SHUT };
+        let too_many = state.too_many(self.slots.len());
+        let open = state.queue.is_empty() && !state.closed && !too_many;
+        let gate = if open { state.limit } else { SHUT };
         self.gate.store(gate, Ordering::Release);
     }
 }
@@ -278,27 +345,93 @@ impl<T> Dispatch<T> {
         idle
     }
 
+    /// Changes the limit: new room goes to those who wait. The connections that are returned are the
+    /// caller's to close, and
+    /// then to [`vacate_surplus`](Self::vacate_surplus); what else is too much is returned by [`give`](Self::give) when it comes
+    /// back. `None` = the pool is closed.
+    pub(super) fn resize(&self, limit: usize) -> Option<Vec<(usize, T)>> {
+        let mut told = Told::nobody();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if state.closed {
+            return None;
+        }
+        let slots = self.slots.len();
+        let before = std::mem::replace(&mut state.limit, limit);
+        self.reach.store(self.reach.load(Ordering::Relaxed).max(limit), Ordering::Relaxed);
+        // In this order: see the head of this file.
+        self.gate.store(SHUT, Ordering::Release);
+        let mut surplus: Vec<(usize, T)> = (limit..before)
+            .filter_map(|slot| Some((slot, self.slots.take(slot)?)))
+            .chain(state.spare.extract_if(.., |(slot, _)| *slot >= limit))
+            .collect();
+        let mut empty = std::mem::take(&mut state.vacant);
+        empty.append(&mut state.retired);
+        // The first slot is used first.
+        empty.sort_unstable_by(|one, other| other.cmp(one));
+        (state.retired, state.vacant) = empty.into_iter().partition(|slot| *slot >= limit);
+        // The rest of what is idle and too much, the last slots first.
+        let mut left = state.open(slots) - state.closing - surplus.len();
+        let mut idle = (0..limit).rev();
+        while left > limit {
+            let found = state
+                .spare
+                .pop()
+                .or_else(|| idle.find_map(|slot| Some((slot, self.slots.take(slot)?))));
+            let Some(found) = found else { break };
+            surplus.push(found);
+            left -= 1;
+        }
+        state.closing += surplus.len();
+        for (slot, _) in &surplus {
+            self.slots.note(*slot).vacant();
+        }
+        self.settle(&mut guard, clock::now(), &mut told);
+        drop(guard);
+        Some(surplus)
+    }
+
+    /// After [`close`](Self::close): sleeps until every connection is gone, also those that were held
+    /// or being opened; `false` = the deadline came first.
+    pub(super) fn wait_for_the_last(&self, deadline: Option<Instant>) -> bool {
+        let mut state = self.state.lock();
+        let mut passed = false;
+        while state.open(self.slots.len()) > 0 && !passed {
+            (state, passed) = match deadline {
+                None => (self.all_gone.wait(state), false),
+                Some(deadline) => self.all_gone.wait_until(state, deadline),
+            };
+        }
+        let gone = state.open(self.slots.len()) == 0;
+        drop(state);
+        if gone {
+            // Somebody else may wait for the same; each tells the next.
+            self.all_gone.notify_one();
+        }
+        gone
+    }
+
     /// Room that nobody has asked for, to open a connection ahead of time.
     pub(super) fn room(&self) -> Option<usize> {
         let mut state = self.state.lock();
-        if state.closed { None } else { state.vacant.pop() }
+        if state.closed { None } else { state.take_room(self.slots.len()) }
     }
 
     /// Room for one of the connections that are to be opened again; `None` when there is none left.
     pub(super) fn missing_room(&self) -> Option<usize> {
         let mut state = self.state.lock();
-        let missing = std::mem::take(&mut state.missing).min(state.vacant.len());
+        let missing = std::mem::take(&mut state.missing).min(state.room(self.slots.len()));
         if missing == 0 || state.closed {
             return None;
         }
         state.missing = missing - 1;
-        state.vacant.pop()
+        state.take_room(self.slots.len())
     }
 
     /// One connection more is to be opened again, unless somebody waits and does so himself.
     pub(super) fn miss(&self) -> bool {
         let mut state = self.state.lock();
-        let missed = !state.closed && state.missing < state.vacant.len();
+        let missed = !state.closed && state.missing < state.room(self.slots.len());
         state.missing += usize::from(missed);
         missed
     }
@@ -306,7 +439,7 @@ impl<T> Dispatch<T> {
     /// Takes the connection of this slot if it is idle and `more` than so many are open.
     pub(super) fn withdraw(&self, slot: usize, more: usize) -> Option<T> {
         let state = self.state.lock();
-        if self.slots.len() - state.vacant.len() <= more {
+        if state.open(self.slots.len()) <= more {
             return None;
         }
         let connection = self.slots.take(slot)?;
@@ -320,7 +453,7 @@ impl<T> Dispatch<T> {
     }
 
     pub(super) fn notes(&self) -> impl Iterator<Item = &Note> {
-        self.slots.notes()
+        self.slots.notes(self.reach.load(Ordering::Relaxed))
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -329,7 +462,12 @@ impl<T> Dispatch<T> {
 
     /// How many connections are idle, held or being opened.
     pub(super) fn open(&self) -> usize {
-        self.slots.len() - self.state.lock().vacant.len()
+        self.state.lock().open(self.slots.len())
+    }
+
+    /// How many may be.
+    pub(super) fn limit(&self) -> usize {
+        self.state.lock().limit
     }
 
     pub(super) fn waiting(&self) -> usize {

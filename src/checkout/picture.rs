@@ -37,7 +37,7 @@ impl<M: Manage> Shared<M> {
             waited: Duration::from_nanos(now.saturating_sub(since)),
         });
         RoleStatus {
-            limit: self.settings.limit,
+            limit: self.dispatch.limit(),
             open: self.dispatch.open(),
             idle: self.idle(),
             held: self.held(),

@@ -1,7 +1,7 @@
 //! The pool of one role, as the rest of the crate sees it.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use scheduled_thread_pool::ScheduledThreadPool;
@@ -13,13 +13,15 @@ use super::source::Manage;
 use crate::error::CheckoutError;
 use crate::log::Log;
 use crate::metrics::RoleMetrics;
-use crate::status::RoleStatus;
+use crate::status::{Holder, RoleStatus};
 
 /// What a pool of one role is told.
 pub(crate) struct Settings {
     /// Named in errors, in the log and in metrics.
     pub(crate) role: &'static str,
     pub(crate) limit: usize,
+    /// The most that the limit can be raised to.
+    pub(crate) ceiling: usize,
     pub(crate) max_waiters: usize,
     /// For how long newcomers may overtake the waiter at the head of the queue.
     pub(crate) overtaking: Duration,
@@ -115,6 +117,30 @@ impl<M: Manage> Pool<M> {
     /// No more checkouts; idle connections are closed now, the others as they come back.
     pub(crate) fn close(&self) {
         self.shared.close();
+    }
+}
+
+/// Another size.
+impl<M: Manage> Pool<M> {
+    /// Changes the limit; `false` = the pool is closed.
+    pub(crate) fn resize(&self, limit: usize) -> bool {
+        self.shared.resize(limit)
+    }
+
+    pub(crate) fn ceiling(&self) -> usize {
+        self.shared.settings.ceiling
+    }
+}
+
+/// The end.
+impl<M: Manage> Pool<M> {
+    /// After [`close`](Self::close): waits until the last connection is closed; else who has one.
+    pub(crate) fn wait_until_closed(&self, deadline: Option<Instant>) -> Result<(), Vec<Holder>> {
+        if self.shared.dispatch.wait_for_the_last(deadline) {
+            Ok(())
+        } else {
+            Err(self.shared.held())
+        }
     }
 }
 

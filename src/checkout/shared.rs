@@ -66,15 +66,16 @@ impl<M: Manage> Shared<M> {
     pub(super) fn new(manager: M, settings: Settings) -> Self {
         let manager = Arc::new(manager);
         let last_failure = Arc::new(LastFailure::new(settings.role));
-        let source = new_source(settings.limit, &manager, &last_failure, &settings);
+        let ceiling = settings.ceiling.max(settings.limit);
+        let source = new_source(ceiling, &manager, &last_failure, &settings);
         settings.metrics.limit.set(settings.limit as f64);
         clock::start_over_in_child();
         let overtaking = u64::try_from(settings.overtaking.as_nanos()).unwrap_or(u64::MAX);
         Self {
-            dispatch: Dispatch::new(settings.limit, settings.max_waiters, overtaking),
-            counts: AllCounts::new(settings.limit),
-            idleness: Idleness::new(settings.limit),
-            reported: Reported::new(settings.limit),
+            dispatch: Dispatch::new(settings.limit, ceiling, settings.max_waiters, overtaking),
+            counts: AllCounts::new(ceiling),
+            idleness: Idleness::new(ceiling),
+            reported: Reported::new(ceiling),
             leaks: Leaks::new(),
             settings,
             manager,
@@ -279,6 +280,10 @@ impl<M: Manage> Shared<M> {
         deadline: Option<Instant>,
     ) -> Result<Box<Lent<M>>, CheckoutError> {
         let mut lent = self.open(slot, started, deadline)?;
+        if self.dispatch.is_closed() {
+            self.replace(lent, CloseReason::PoolClosed);
+            return Err(self.error(CheckoutErrorKind::Closed, started));
+        }
         self.begin_hold(&mut lent, place);
         Ok(lent)
     }
@@ -335,7 +340,7 @@ impl<M: Manage> Shared<M> {
             role: self.settings.role,
             kind,
             waited: started.elapsed(),
-            limit: self.settings.limit,
+            limit: self.dispatch.limit(),
             held: held.len(),
             waiting: self.dispatch.waiting(),
             longest: (!held.is_empty()).then(|| held.swap_remove(0)),
@@ -393,7 +398,7 @@ impl<M: Manage> Shared<M> {
     #[inline]
     fn give(&self, lent: Box<Lent<M>>) {
         if let Some(lent) = self.dispatch.give(lent.slot, lent) {
-            self.replace(lent, CloseReason::PoolClosed);
+            self.replace(lent, CloseReason::Resized);
         }
     }
 
@@ -418,8 +423,7 @@ impl<M: Manage> Shared<M> {
     }
 
     pub(super) fn discard(&self, lent: Lent<M>, reason: CloseReason) {
-        let slot = lent.slot;
-        self.close_connection(lent, reason);
+        let slot = self.close_connection(lent, reason);
         self.dispatch.vacate(slot);
     }
 
@@ -429,7 +433,9 @@ impl<M: Manage> Shared<M> {
         self.close_connection(lent, CloseReason::Leaked);
     }
 
-    fn close_connection(&self, lent: Lent<M>, reason: CloseReason) {
+    /// Returns its slot, which is to be vacated.
+    fn close_connection(&self, lent: Lent<M>, reason: CloseReason) -> usize {
+        let slot = lent.slot;
         let mut connection = lent.connection;
         connection.discard = true;
         // Closed here, by r2d2, before the room is given up: r2d2 counts against the same limit.
@@ -440,6 +446,7 @@ impl<M: Manage> Shared<M> {
             tracing::error!(role = self.settings.role, message, "closing a connection panicked");
         }
         self.settings.metrics.closed(reason);
+        slot
     }
 
     pub(super) fn ask_for_refill(&self) {
@@ -458,6 +465,22 @@ impl<M: Manage> Shared<M> {
                 }
             }
         }
+    }
+
+    /// `false` = the pool is closed.
+    pub(super) fn resize(&self, limit: usize) -> bool {
+        let Some(surplus) = self.dispatch.resize(limit) else {
+            return false;
+        };
+        self.settings.metrics.limit.set(limit as f64);
+        for (_, lent) in surplus {
+            let slot = self.close_connection(*lent, CloseReason::Resized);
+            self.dispatch.vacate_surplus(slot);
+        }
+        // What nobody has asked for is opened in the background.
+        while self.dispatch.miss() {}
+        self.ask_for_refill();
+        true
     }
 
     pub(super) fn close(&self) {

@@ -48,8 +48,9 @@ impl<T> Slots<T> {
         &self.slots[slot].note
     }
 
-    pub(super) fn notes(&self) -> impl Iterator<Item = &Note> {
-        self.slots.iter().map(|slot| &slot.note)
+    /// Of the first so many slots.
+    pub(super) fn notes(&self, count: usize) -> impl Iterator<Item = &Note> {
+        self.slots[..count].iter().map(|slot| &slot.note)
     }
 
     /// Puts an idle connection into its slot.
@@ -67,12 +68,12 @@ impl<T> Slots<T> {
         self.slots[slot].idle.swap(None)
     }
 
-    /// Takes an idle connection, the calling thread's last one if possible.
+    /// Takes an idle connection from the first `count` slots, the calling thread's last one if
+    /// possible.
     ///
     /// It may overlook one that is put back at the same time.
     #[inline]
-    pub(super) fn take_likely(&self) -> Option<T> {
-        let count = self.slots.len();
+    pub(super) fn take_likely(&self, count: usize) -> Option<T> {
         if count == 1 {
             return self.take_if_it_looks_idle(0);
         }
@@ -92,9 +93,9 @@ impl<T> Slots<T> {
         })
     }
 
-    /// Takes an idle connection; looks into every slot for sure.
-    pub(super) fn take_any(&self) -> Option<T> {
-        (0..self.slots.len()).find_map(|slot| self.take(slot))
+    /// Takes an idle connection; looks into each of the first `count` slots for sure.
+    pub(super) fn take_any(&self, count: usize) -> Option<T> {
+        (0..count).find_map(|slot| self.take(slot))
     }
 
     /// An exchange would take the cache line away from the slot's user; a look does not.

@@ -43,7 +43,7 @@ pub use self::error::{ConfigError, ConfigFault};
 /// | `name` | the file's name | 1 to 64 characters | the label `pool` in metrics |
 /// | `access` | `"read-write"` | `"read-write"`, `"read-only"` | whether there is a writer |
 /// | `create` | `true` | | create the file when it is missing |
-/// | `readers` | 2 per core, 2 to 16 | 1 to 1024 | the most query-only connections |
+/// | `readers` | 2 per core, 2 to 16 | 1 to 1024 | the most query-only connections; [`Pool::resize`](crate::Pool::resize) changes it later |
 /// | `checkout_timeout` | `"5s"` | `busy_timeout` to 1 day | the longest wait for a connection |
 /// | `busy_timeout` | `"3s"` | at most 1 day | the longest wait for a lock of another process |
 /// | `max_waiters` | 1024 | 0 to 1000000 | threads that may wait for a role; more are refused |

@@ -7,8 +7,10 @@
 //! gives a transaction back is [`TryCommitError`](crate::TryCommitError).
 
 mod checkout;
+mod close;
 mod deadlock;
 mod open;
+mod resize;
 mod transaction;
 
 use std::any::Any;
@@ -18,8 +20,10 @@ use rusqlite::ErrorCode;
 
 pub(crate) use self::checkout::Refusal;
 pub use self::checkout::{CheckoutError, CheckoutErrorKind};
+pub use self::close::CloseError;
 pub use self::deadlock::{Claim, DeadlockedHolder};
 pub use self::open::{ConnectError, FileProblem, OpenError};
+pub use self::resize::ResizeError;
 pub use self::transaction::{BeginError, CommitError, RollbackError, SavepointError};
 use crate::config::ConfigError;
 
@@ -63,6 +67,12 @@ pub enum Error {
     /// No connection could be had.
     #[error(transparent)]
     Checkout(#[from] CheckoutError),
+    /// Connections were still out when a pool was to be closed.
+    #[error(transparent)]
+    Close(#[from] CloseError),
+    /// A pool could not be resized.
+    #[error(transparent)]
+    Resize(#[from] ResizeError),
     /// A transaction or snapshot could not be begun.
     #[error(transparent)]
     Begin(#[from] BeginError),

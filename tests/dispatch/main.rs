@@ -35,6 +35,9 @@ use holders::Asker;
 use model::{Model, Outcome};
 use queue::{Message, Turn, Waiter};
 
+/// The most that a limit can be.
+const CEILING: usize = 6;
+
 /// One step. Numbers choose among what there is at that moment.
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -46,6 +49,7 @@ enum Step {
     Wake(usize),
     DeadlinePasses(usize),
     TimePasses(u64),
+    Resize(usize),
     Close,
 }
 
@@ -59,6 +63,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => number.clone().prop_map(Step::Wake),
         2 => number.prop_map(Step::DeadlinePasses),
         4 => (1..20_u64).prop_map(Step::TimePasses),
+        1 => (1..=CEILING).prop_map(Step::Resize),
     ]
 }
 
@@ -71,18 +76,20 @@ struct Run {
     arrivals: u64,
     served: u64,
     strict: bool,
+    open_before: usize,
 }
 
 impl Run {
     fn new(limit: usize, max_waiters: usize, overtaking: u64) -> Self {
         Self {
-            dispatch: Dispatch::new(limit, max_waiters, overtaking),
+            dispatch: Dispatch::new(limit, CEILING, max_waiters, overtaking),
             model: Model::new(limit, max_waiters, overtaking),
             held: Vec::new(),
             waiting: Vec::new(),
             arrivals: 0,
             served: 0,
             strict: overtaking == 0,
+            open_before: 0,
         }
     }
 
@@ -93,7 +100,8 @@ impl Run {
             Step::Give(which) if !self.held.is_empty() => {
                 let connection = self.held.swap_remove(which % self.held.len());
                 let back = self.dispatch.give(connection, connection).is_some();
-                assert_eq!(back, self.model.closed, "only a closed pool gives it back");
+                let too_much = connection >= self.model.limit || self.model.open > self.model.limit;
+                assert_eq!(back, self.model.closed || too_much, "given back when it is too much");
                 if back {
                     self.dispatch.vacate(connection);
                     self.model.vacate();
@@ -113,6 +121,22 @@ impl Run {
                 self.wake(which % self.waiting.len(), true);
             }
             Step::TimePasses(by) => clock::advance(by),
+            Step::Resize(limit) => {
+                let surplus = self.dispatch.resize(limit);
+                assert_eq!(surplus.is_none(), self.model.closed);
+                if let Some(surplus) = surplus {
+                    // Those beyond the limit, and no more than it takes of the others.
+                    let others = surplus.iter().filter(|(slot, _)| *slot < limit).count();
+                    let left = self.model.open - surplus.len();
+                    assert!(others == 0 || left >= limit, "more is closed than need be");
+                    self.model.resize(limit, surplus.len());
+                    assert!(left <= limit || self.model.free == 0, "too much lies idle");
+                    for (slot, _) in surplus {
+                        self.dispatch.vacate_surplus(slot);
+                        self.model.vacate_surplus();
+                    }
+                }
+            }
             Step::Close => {
                 for (slot, _) in self.dispatch.close() {
                     self.dispatch.vacate(slot);
@@ -178,14 +202,15 @@ impl Run {
         self.held.push(connection);
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
         let all: BTreeSet<_> = self.held.iter().collect();
         assert_eq!(all.len(), self.held.len());
         assert_eq!(self.held.len(), self.model.held);
         assert_eq!(self.dispatch.waiting(), self.model.queued());
         let open = self.dispatch.open();
-        assert_eq!(open, self.model.open());
-        assert!(open <= self.model.limit, "above the limit");
+        assert_eq!(open, self.model.open);
+        assert!(open <= self.model.limit.max(self.open_before), "above the limit");
+        self.open_before = open;
         if self.strict && self.model.queued() > 0 {
             assert_eq!(self.model.free, 0, "something lies idle while somebody waits");
         }

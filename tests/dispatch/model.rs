@@ -27,8 +27,8 @@ pub(crate) struct Model {
     overtaking: u64,
     /// Connections that nobody holds.
     pub(crate) free: usize,
-    /// Room for connections that are not open.
-    vacant: usize,
+    /// Idle, held, being opened or being closed.
+    pub(crate) open: usize,
     pub(crate) held: usize,
     /// In order of arrival, those who have not woken included.
     waiting: Vec<Waiting>,
@@ -40,12 +40,24 @@ impl Model {
     pub(crate) fn new(limit: usize, max_waiters: usize, overtaking: u64) -> Self {
         let (free, held, first_since) = (0, 0, 0);
         let (waiting, closed) = (Vec::new(), false);
-        let vacant = limit;
-        Self { limit, max_waiters, overtaking, free, vacant, held, waiting, first_since, closed }
+        let open = 0;
+        Self { limit, max_waiters, overtaking, free, open, held, waiting, first_since, closed }
     }
 
-    pub(crate) fn open(&self) -> usize {
-        self.limit - self.vacant
+    fn room(&self) -> bool {
+        self.open < self.limit
+    }
+
+    /// So many of those that are free are to be closed.
+    pub(crate) fn resize(&mut self, limit: usize, surplus: usize) {
+        self.limit = limit;
+        self.free -= surplus;
+        self.settle(crate::clock::now());
+    }
+
+    pub(crate) fn vacate_surplus(&mut self) {
+        self.open -= 1;
+        self.settle(crate::clock::now());
     }
 
     pub(crate) fn queued(&self) -> usize {
@@ -64,8 +76,8 @@ impl Model {
             Outcome::Served
         } else if !may_wait {
             Outcome::Unavailable
-        } else if self.vacant > 0 {
-            self.vacant -= 1;
+        } else if self.room() {
+            self.open += 1;
             self.held += 1;
             Outcome::Served
         } else if self.queued() >= self.max_waiters {
@@ -87,7 +99,7 @@ impl Model {
 
     pub(crate) fn vacate(&mut self) {
         self.held -= 1;
-        self.vacant += 1;
+        self.open -= 1;
         self.settle(crate::clock::now());
     }
 
@@ -123,7 +135,7 @@ impl Model {
 
     pub(crate) fn close(&mut self) {
         self.closed = true;
-        self.vacant += self.free;
+        self.open -= self.free;
         self.free = 0;
         for waiting in &mut self.waiting {
             if *waiting == Waiting::InLine {
@@ -135,8 +147,8 @@ impl Model {
     /// Room goes to the first at once; a connection when newcomers have had their time.
     fn settle(&mut self, now: u64) {
         while let Some(at) = self.waiting.iter().position(|w| *w == Waiting::InLine) {
-            if self.vacant > 0 {
-                self.vacant -= 1;
+            if self.room() {
+                self.open += 1;
             } else if self.free > 0 && now - self.first_since >= self.overtaking {
                 self.free -= 1;
             } else {

@@ -58,7 +58,7 @@ struct Model {
 impl Model {
     fn new(limit: usize, opened: usize, max_waiters: usize, overtaking: u64) -> Arc<Self> {
         let model = Self {
-            dispatch: Dispatch::new(limit, max_waiters, overtaking),
+            dispatch: Dispatch::new(limit, limit, max_waiters, overtaking),
             hands: (0..limit).map(|_| AtomicUsize::new(0)).collect(),
             open: AtomicUsize::new(0),
         };
@@ -346,6 +346,50 @@ impl Model {
     fn check_in_uncounted(&self, connection: usize) {
         assert!(self.dispatch.give(connection, connection).is_none());
     }
+}
+
+#[test]
+fn everybody_who_closes_is_told_when_the_last_connection_is_gone() {
+    let closes: fn(&Model) = |model| {
+        for (slot, _) in model.dispatch.close() {
+            model.dispatch.vacate(slot);
+        }
+        assert!(model.dispatch.wait_for_the_last(None));
+    };
+    let returns: fn(&Model) = |model| model.check_in(0);
+    explore(
+        || {
+            let model = Model::new(1, 1, 8, 0);
+            assert_eq!(model.check_out(Try), Some(0));
+            model
+        },
+        &[returns, closes, closes],
+        |model| assert_eq!(model.dispatch.open(), 0),
+    );
+}
+
+#[test]
+fn a_connection_that_comes_back_while_the_pool_shrinks_is_not_left_in_its_slot() {
+    let shrinks: fn(&Model) = |model| {
+        for (slot, _) in model.dispatch.resize(1).expect("it is open") {
+            model.open.fetch_sub(1, Ordering::Relaxed);
+            model.dispatch.vacate_surplus(slot);
+        }
+    };
+    let returns: fn(&Model) = |model| model.check_in(1);
+    explore(
+        || {
+            let model = Model::new(2, 2, 8, 0);
+            assert_eq!(model.check_out(Try), Some(1));
+            model
+        },
+        &[returns, shrinks, tries],
+        |model| {
+            let open = model.dispatch.open();
+            assert!(open <= 1, "above the limit");
+            model.check_all_is_back(open);
+        },
+    );
 }
 
 /// The number of the waiter that was served last. Not loom's: it is not what is tested.

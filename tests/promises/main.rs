@@ -3,6 +3,7 @@
 mod busy;
 mod checkin;
 mod checkout;
+mod closing;
 mod config;
 mod connections;
 mod damage;
@@ -21,6 +22,7 @@ mod opening;
 mod ownership;
 mod paths;
 mod recorded;
+mod resizing;
 mod retry;
 mod session_state;
 mod setup;

@@ -1,0 +1,103 @@
+//! A pool can be given another number of readers while it is used.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use tenure::{CheckoutErrorKind, Pool, ResizeError, testing};
+
+use crate::recorded::Recorded;
+use crate::until::{LONG, until};
+
+const RESIZED: [(&str, &str); 2] = [("role", "read"), ("reason", "resized")];
+
+#[test]
+fn more_room_goes_to_those_who_wait_and_the_rest_is_opened_ahead() {
+    let pool = Recorded::with(Pool::builder().readers(1));
+    let first = pool.read().unwrap();
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| drop(pool.read_timeout(LONG).unwrap()));
+        until("it waits", || pool.status().read.waiting.len() == 1);
+        pool.resize(4).unwrap();
+        // The first one is not given back before.
+        waiter.join().unwrap();
+    });
+    until("all are open", || pool.status().read.open == 4 && pool.status().read.idle == 3);
+    let more: Vec<_> = (0..3).map(|_| pool.try_read().unwrap()).collect();
+    assert_eq!(pool.try_read().unwrap_err().kind(), CheckoutErrorKind::Unavailable);
+    assert_eq!(pool.status().read.limit, 4);
+    assert_eq!(pool.value("tenure_connections_max", &[("role", "read")]), 4.0);
+    drop((first, more));
+}
+
+#[test]
+fn fewer_close_at_once_if_idle_and_else_when_they_come_back() {
+    let pool = Recorded::with(Pool::builder().readers(6));
+    let held: Vec<_> = (0..4).map(|_| pool.read().unwrap()).collect();
+    pool.resize(2).unwrap();
+    let status = pool.status().read;
+    assert_eq!((status.limit, status.open, status.idle), (2, 4, 0), "the idle two are closed");
+    assert_eq!(pool.value("tenure_connections_closed_total", &RESIZED), 2.0);
+    assert_eq!(pool.try_read().unwrap_err().kind(), CheckoutErrorKind::Unavailable);
+    for reader in held {
+        reader.query_one("SELECT 1", [], |row| row.get::<_, i64>(0)).unwrap();
+        drop(reader);
+        assert!(pool.status().read.open <= 4);
+    }
+    until("two are left, or opened again", || pool.status().read.idle == 2);
+    assert_eq!(pool.status().read.open, 2);
+    assert!(pool.value("tenure_connections_closed_total", &RESIZED) >= 4.0);
+    assert_eq!(pool.value("tenure_connections_max", &[("role", "read")]), 2.0);
+    let both = (pool.try_read().unwrap(), pool.try_read().unwrap());
+    assert!(pool.try_read().is_err());
+    drop(both);
+}
+
+#[test]
+fn what_cannot_be_is_refused_and_changes_nothing() {
+    let pool = testing::temporary_with(Pool::builder().readers(2)).unwrap();
+    for readers in [0, 65, usize::MAX] {
+        let error = pool.resize(readers).unwrap_err();
+        assert!(matches!(error, ResizeError::OutOfRange { most: 64, .. }), "{error}");
+    }
+    assert_eq!(pool.status().read.limit, 2);
+    pool.close(LONG).unwrap();
+    assert!(matches!(pool.resize(3), Err(ResizeError::Closed)));
+
+    let large = testing::temporary_with(Pool::builder().readers(70)).unwrap();
+    large.resize(1).unwrap();
+    assert_eq!(large.status().read.open, 1);
+    large.resize(70).unwrap();
+}
+
+#[test]
+fn resizing_under_load_loses_nothing() {
+    let pool = Recorded::with(Pool::builder().readers(3).hold_sampling(1));
+    let stop = AtomicBool::new(false);
+    let served: u64 = thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut served = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        let reader = pool.read_timeout(LONG).unwrap();
+                        reader.query_one("SELECT 1", [], |row| row.get::<_, i64>(0)).unwrap();
+                        served += 1;
+                    }
+                    served
+                })
+            })
+            .collect();
+        for round in 0..300 {
+            pool.resize([5, 1, 8, 2, 64, 3][round % 6]).unwrap();
+            thread::yield_now();
+        }
+        stop.store(true, Ordering::Relaxed);
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    until("as many as the limit says", || pool.status().read.idle == 3);
+    let status = pool.status().read;
+    assert_eq!((status.limit, status.open, status.held.len()), (3, 3, 0));
+    let counted = pool.checkouts("read", "immediate") + pool.checkouts("read", "waited");
+    assert_eq!(counted, served as f64);
+    assert_eq!(pool.value("tenure_hold_seconds_count", &[("role", "read")]), counted);
+}
