@@ -125,6 +125,32 @@ impl<W: Watch> Handle<W> {
         unsafe { close::reset_statements(self.raw()) }
     }
 
+    /// Whether a transaction or a snapshot is open, or, if `statements`, a statement is running. It
+    /// reads some fields; to ask `rusqlite` for each costs several times as much.
+    pub(crate) fn is_in_use(&self, statements: bool) -> bool {
+        // SAFETY: the handle is open, and no other thread uses it: `self` is not `Sync`. Null asks for
+        // all databases of the connection, and for the first statement.
+        unsafe {
+            let raw = self.raw();
+            if ffi::sqlite3_get_autocommit(raw) == 0
+                || ffi::sqlite3_txn_state(raw, ptr::null()) != ffi::SQLITE_TXN_NONE
+            {
+                return true;
+            }
+            let mut statement = ptr::null_mut();
+            while statements {
+                statement = ffi::sqlite3_next_stmt(raw, statement);
+                if statement.is_null() {
+                    break;
+                }
+                if ffi::sqlite3_stmt_busy(statement) != 0 {
+                    return true;
+                }
+            }
+            false
+        }
+    }
+
     /// Forgets which row was inserted last.
     pub(crate) fn forget_last_insert(&self) {
         // SAFETY: the handle is valid for the life of `self`; the call sets one number in it.

@@ -7,8 +7,6 @@
 //! rows, or the use of the connection itself. What is found then cannot be set back with certainty,
 //! and the connection is closed; housekeeping opens another.
 
-use rusqlite::TransactionState;
-
 use super::read_session::ReadSession;
 use super::suspicion::Suspicion;
 use crate::config::AfterRaw;
@@ -24,17 +22,8 @@ pub(super) fn inspect(session: &ReadSession) -> bool {
     session.notice_busy_timeout();
     session.notice_last_error();
     let mut clean = !session.is_condemned();
-    // Also on one that will be closed: its locks would stay for as long as it cannot be.
-    if !session.connection().is_autocommit() {
-        repaired(session, Repair::OpenTransaction);
-        clean &= session.roll_back().is_ok();
-    }
-    // With autocommit on, a statement that was forgotten in the middle of its rows keeps its
-    // snapshot, which keeps the WAL from being reset.
-    if is_busy(session) {
-        repaired(session, Repair::UnfinishedStatement);
-        session.handle().reset_statements();
-        clean &= !is_busy(session);
+    if is_in_use(session) {
+        clean &= end_what_is_open(session);
     }
     if session.suspicion() != Suspicion::None {
         clean &= clean && session.undisturbed(|| nothing_left(session));
@@ -45,6 +34,23 @@ pub(super) fn inspect(session: &ReadSession) -> bool {
     }
     session.forget_what_was();
     clean
+}
+
+/// Also on a connection that will be closed: its locks would stay for as long as it cannot be.
+#[cold]
+fn end_what_is_open(session: &ReadSession) -> bool {
+    let mut ended = true;
+    if !session.connection().is_autocommit() {
+        repaired(session, Repair::OpenTransaction);
+        ended = session.roll_back().is_ok();
+    }
+    // With autocommit on, a statement that was forgotten in the middle of its rows keeps its
+    // snapshot, which keeps the WAL from being reset.
+    if is_in_use(session) {
+        repaired(session, Repair::UnfinishedStatement);
+        session.handle().reset_statements();
+    }
+    ended && !is_in_use(session)
 }
 
 /// The closer look.
@@ -121,10 +127,8 @@ fn repaired(session: &ReadSession, repair: Repair) {
     session.log().repair(session.role().name(), session.place(), repair.found());
 }
 
-/// Whether a statement is in the middle of its rows. To ask each of them is only needed when the
-/// holder had one in hand; the snapshot is looked at always.
-fn is_busy(session: &ReadSession) -> bool {
-    let connection = session.connection();
-    !matches!(connection.transaction_state(None::<&str>), Ok(TransactionState::None))
-        || (session.was_statement_lent() && connection.is_busy())
+/// Whether anything is open or running. To ask every statement is only needed when the holder had one
+/// in hand.
+fn is_in_use(session: &ReadSession) -> bool {
+    session.handle().is_in_use(session.was_statement_lent())
 }

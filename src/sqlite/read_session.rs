@@ -98,7 +98,7 @@ impl ReadSession {
             recipe,
         };
         // What `on_connect` did is not the first holder's.
-        session.forget_what_was();
+        session.forget_changes();
         session
     }
 
@@ -224,8 +224,10 @@ impl ReadSession {
 
     /// The next holder starts afresh.
     pub(super) fn forget_what_was(&self) {
-        self.connection.forget_last_insert();
-        self.changes_before.set(self.connection.total_changes());
+        // A reader changes no rows, other than by what arouses suspicion.
+        if self.role == Role::Write || self.suspicion.get() != Suspicion::None {
+            self.forget_changes();
+        }
         self.busy().settle();
         self.touched.set(false);
         self.in_transaction.set(false);
@@ -234,6 +236,11 @@ impl ReadSession {
         self.statement_lent.set(false);
         self.put_heap_limits_back();
         self.busy().forget_runs();
+    }
+
+    fn forget_changes(&self) {
+        self.connection.forget_last_insert();
+        self.changes_before.set(self.connection.total_changes());
     }
 }
 

@@ -37,7 +37,7 @@ impl ReadSession {
     ) -> Result<T, E> {
         self.begin_statement()?;
         self.admit(sql_text::effect(sql))?;
-        self.watched(work)
+        self.watched_use(work)
     }
 
     /// Whether a statement of the caller's may be run here and now.
@@ -126,6 +126,14 @@ impl ReadSession {
         work: impl FnOnce(&'s Connection) -> Result<T, E>,
     ) -> Result<T, E> {
         self.begin_use()?;
+        self.watched_use(work)
+    }
+
+    /// As [`watched`](Self::watched), after [`begin_use`](Self::begin_use).
+    fn watched_use<'s, T, E>(
+        &'s self,
+        work: impl FnOnce(&'s Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
         self.notice_busy_timeout();
         let result = work(&self.connection);
         if result.is_err() {
