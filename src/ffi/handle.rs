@@ -137,17 +137,7 @@ impl<W: Watch> Handle<W> {
             {
                 return true;
             }
-            let mut statement = ptr::null_mut();
-            while statements {
-                statement = ffi::sqlite3_next_stmt(raw, statement);
-                if statement.is_null() {
-                    break;
-                }
-                if ffi::sqlite3_stmt_busy(statement) != 0 {
-                    return true;
-                }
-            }
-            false
+            statements && Running { connection: raw, at: ptr::null_mut() }.next().is_some()
         }
     }
 
@@ -264,8 +254,9 @@ impl Iterator for Running {
     type Item = Run;
 
     fn next(&mut self) -> Option<Run> {
-        // SAFETY: made by `progress` only, for as long as it runs: the connection is open, this is
-        // the thread that uses it, and nothing is finalized meanwhile. What is called here reads.
+        // SAFETY: made by `progress` and by `is_in_use` only, for as long as they run: the connection is
+        // open, this is the thread that uses it, and nothing is finalized meanwhile. What is called
+        // here reads.
         unsafe {
             loop {
                 self.at = ffi::sqlite3_next_stmt(self.connection, self.at);
