@@ -288,17 +288,17 @@ impl Builder {
                 opener: Arc::clone(&opener),
                 refill: refill.clone(),
             };
-            let pool = checkout::Pool::new(Manager::new(Arc::clone(&recipe), role), settings);
+            let pool = checkout::RolePool::new(Manager::new(Arc::clone(&recipe), role), settings);
             pool.fill().inspect_err(|_| pool.close()).map(|()| pool)
         };
         let fill = |source| OpenError::Fill { source };
         let writer = if writes { Some(role(Role::Write, 1, 1).map_err(fill)?) } else { None };
         let limit = recipe.config.reader_limit();
         let readers = role(Role::Read, limit, limit.max(READER_CEILING))
-            .inspect_err(|_| writer.iter().for_each(checkout::Pool::close))
+            .inspect_err(|_| writer.iter().for_each(checkout::RolePool::close))
             .map_err(fill)?;
         let weak =
-            std::iter::once(&readers).chain(&writer).map(checkout::Pool::downgrade).collect();
+            std::iter::once(&readers).chain(&writer).map(checkout::RolePool::downgrade).collect();
         let housekeeping =
             Housekeeping::start(weak, refilled).map_err(|source| OpenError::Thread { source })?;
         Ok(Pool::new(readers, writer, recipe, housekeeping, name))

@@ -1,10 +1,9 @@
 //! The pool's one thread of its own: what must not be done on a caller's time.
 //!
 //! It opens connections in place of those that a check-in had to close, closes what has been idle or
-//! open too long, says who holds one for long, gives up those
-//! that threads took with them, and publishes what was counted. It holds the pool
-//! weakly, so that a pool ends with its last user, and it stops when the
-//! pool's end of the `stop` channel is gone.
+//! open too long, says who holds one for long, gives up those that threads took with them, and
+//! publishes what was counted. It holds the pool weakly, so that a pool ends with its last user, and it
+//! stops when the pool's end of the `stop` channel is gone.
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,8 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, tick};
 
-use crate::checkout::WeakPool;
-use crate::sqlite::Manager;
+use crate::checkout::{Manage, RolePool, WeakPool};
 
 /// How often connections are looked at and counts published.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -26,8 +24,8 @@ pub(crate) struct Housekeeping {
 
 impl Housekeeping {
     /// `refill` tells of connections to open again.
-    pub(crate) fn start(
-        roles: Vec<WeakPool<Manager>>,
+    pub(crate) fn start<M: Manage>(
+        roles: Vec<WeakPool<M>>,
         refill: Receiver<()>,
     ) -> std::io::Result<Self> {
         let (stop, stopped) = bounded(0);
@@ -38,10 +36,14 @@ impl Housekeeping {
     }
 }
 
-fn keep_house(roles: &[WeakPool<Manager>], refill: &Receiver<()>, stopped: &Receiver<Infallible>) {
+fn keep_house<M: Manage>(
+    roles: &[WeakPool<M>],
+    refill: &Receiver<()>,
+    stopped: &Receiver<Infallible>,
+) {
     let ticks = tick(INTERVAL);
     loop {
-        let each_role = |work: fn(&crate::checkout::Pool<Manager>)| {
+        let each_role = |work: fn(&RolePool<M>)| {
             for role in roles.iter().filter_map(WeakPool::upgrade) {
                 // What goes wrong with one role, or once, must not end the house for good.
                 if catch_unwind(AssertUnwindSafe(|| work(&role))).is_err() {

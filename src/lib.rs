@@ -164,7 +164,7 @@
 //! `#[non_exhaustive]`; new metrics may be added in minor versions, and none renamed.
 
 mod builder;
-mod checkout;
+pub mod checkout;
 mod config;
 mod error;
 mod ffi;

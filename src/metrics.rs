@@ -55,7 +55,9 @@ pub struct Metric {
     pub help: &'static str,
 }
 
-const ROLE: (&str, &[&str]) = ("role", &["read", "write"]);
+/// `any` is a [`checkout::Pool`](crate::checkout::Pool) of something else.
+const ROLE: (&str, &[&str]) = ("role", &["read", "write", "any"]);
+const OF_SQLITE: (&str, &[&str]) = ("role", &["read", "write"]);
 
 /// Upper bounds for the buckets of every `tenure_*_seconds` histogram: 10 us to 10 s.
 ///
@@ -215,7 +217,7 @@ pub const METRICS: &[Metric] = &[
         name: "tenure_statement_timeouts_total",
         kind: MetricKind::Counter,
         unit: Unit::Count,
-        labels: &[ROLE],
+        labels: &[OF_SQLITE],
         help: "Statements that were stopped because they ran for longer than `statement_timeout`.",
     },
     Metric {
@@ -399,10 +401,10 @@ impl PoolMetrics {
             busy_timeouts: by("tenure_busy_timeouts_total", "op", Operation::NAMES),
             busy_refusals: by("tenure_busy_refusals_total", "op", Operation::NAMES),
             busy_wait: seconds("tenure_busy_wait_seconds", "op", Operation::NAMES),
-            statement_timeouts: by("tenure_statement_timeouts_total", "role", ROLE.1),
+            statement_timeouts: by("tenure_statement_timeouts_total", "role", OF_SQLITE.1),
             forked: forked(name),
             damaged,
-            refused_for_damage: ROLE.1.iter().map(refused_for_damage).collect(),
+            refused_for_damage: OF_SQLITE.1.iter().map(refused_for_damage).collect(),
             pool: name.to_owned(),
         }
     }
@@ -484,6 +486,12 @@ pub(crate) struct RoleMetrics {
 }
 
 impl RoleMetrics {
+    /// Of a pool that has no other metrics.
+    pub(crate) fn alone(pool: &str, role: &'static str) -> Self {
+        describe();
+        Self::new(pool, role)
+    }
+
     fn new(pool: &str, role: &'static str) -> Self {
         let pool = || pool.to_owned();
         let connections = |state: &'static str| gauge!("tenure_connections", "pool" => pool(), "role" => role, "state" => state);

@@ -50,9 +50,9 @@ pub struct Pool {
 }
 
 struct Inner {
-    readers: checkout::Pool<Manager>,
+    readers: checkout::RolePool<Manager>,
     /// `None` with `access = "read-only"`.
-    writer: Option<checkout::Pool<Manager>>,
+    writer: Option<checkout::RolePool<Manager>>,
     recipe: Arc<Recipe>,
     _housekeeping: Housekeeping,
     /// Free for another pool when this one ends.
@@ -89,8 +89,8 @@ impl Inner {
 /// Opening.
 impl Pool {
     pub(crate) fn new(
-        readers: checkout::Pool<Manager>,
-        writer: Option<checkout::Pool<Manager>>,
+        readers: checkout::RolePool<Manager>,
+        writer: Option<checkout::RolePool<Manager>>,
         recipe: Arc<Recipe>,
         housekeeping: Housekeeping,
         name: PoolName,
@@ -338,7 +338,7 @@ impl Pool {
         Some(CheckoutError::damaged(role.name(), Arc::clone(damage) as _))
     }
 
-    fn writer(&self) -> Result<&checkout::Pool<Manager>, CheckoutError> {
+    fn writer(&self) -> Result<&checkout::RolePool<Manager>, CheckoutError> {
         self.inner.writer.as_ref().ok_or_else(|| {
             if self.is_forked() {
                 self.inner.recipe.metrics.forked();
@@ -426,7 +426,7 @@ impl Pool {
         // One too far away to be represented is none.
         let deadline = began.checked_add(deadline);
         self.inner.close();
-        let held = |role: &checkout::Pool<Manager>| role.wait_until_closed(deadline);
+        let held = |role: &checkout::RolePool<Manager>| role.wait_until_closed(deadline);
         let write = self.inner.writer.as_ref().map_or(Ok(()), held);
         let read = held(&self.inner.readers);
         if write.is_ok() && read.is_ok() {
@@ -472,7 +472,7 @@ impl Pool {
         PoolStatus {
             name: self.name().to_owned(),
             read: self.inner.readers.status(),
-            write: self.inner.writer.as_ref().map(checkout::Pool::status),
+            write: self.inner.writer.as_ref().map(checkout::RolePool::status),
         }
     }
 

@@ -17,7 +17,12 @@
 //! * `shared` opens, inspects and closes; `old` closes for age; `long_holds` says who does not give back, and
 //!   `leaks` regains what nobody can; `picture` shows it all;
 //! * `guard` is the proof of ownership that a holder has in hand.
+//!
+//! [`Pool`] is all of that for any manager of r2d2's: PostgreSQL connections, or something that is no
+//! database at all, can be held with the same strictness. [`tenure::Pool`](crate::Pool) has one of these
+//! for its readers and one for its writer.
 
+mod any;
 mod clock;
 mod counts;
 mod deadlock;
@@ -36,5 +41,8 @@ mod source;
 mod sync;
 mod threads;
 
-pub(crate) use guard::{Detached, Guard, Pinned};
-pub(crate) use pool::{Pool, Settings, Wait, WeakPool};
+pub use any::{Builder, Detached, Guard, Pool};
+
+pub(crate) use guard::{Detached as RoleDetached, Guard as RoleGuard, Pinned};
+pub(crate) use pool::{Pool as RolePool, Settings, Wait, WeakPool};
+pub(crate) use source::Manage;

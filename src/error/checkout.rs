@@ -199,6 +199,7 @@ impl fmt::Display for CheckoutError {
                 write!(f, "; give guards back sooner, ")?;
                 f.write_str(match *role {
                     "read" => "or raise `readers` or `checkout_timeout`",
+                    "any" => "or raise the limit or the time-out",
                     _ => "keep slow work out of write transactions, or raise `checkout_timeout`",
                 })?;
                 match &self.0.cause {

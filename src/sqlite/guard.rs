@@ -32,7 +32,7 @@ use crate::who::Place;
 /// ```
 #[must_use = "a guard that is dropped at once has held the connection for nothing"]
 pub struct ReadGuard<'p> {
-    guard: checkout::Guard<'p, Manager>,
+    guard: checkout::RoleGuard<'p, Manager>,
 }
 
 /// The writing connection, owned by the thread that checked it out. Dropping it is the check-in.
@@ -51,11 +51,11 @@ pub struct ReadGuard<'p> {
 /// ```
 #[must_use = "a guard that is dropped at once has held the writer for nothing"]
 pub struct WriteGuard<'p> {
-    guard: checkout::Guard<'p, Manager>,
+    guard: checkout::RoleGuard<'p, Manager>,
 }
 
 impl<'p> ReadGuard<'p> {
-    pub(crate) fn new(guard: checkout::Guard<'p, Manager>, place: Place) -> Self {
+    pub(crate) fn new(guard: checkout::RoleGuard<'p, Manager>, place: Place) -> Self {
         guard.connection().lent_at(place);
         Self { guard }
     }
@@ -97,7 +97,7 @@ impl<'p> ReadGuard<'p> {
 }
 
 impl<'p> WriteGuard<'p> {
-    pub(crate) fn new(guard: checkout::Guard<'p, Manager>, place: Place) -> Self {
+    pub(crate) fn new(guard: checkout::RoleGuard<'p, Manager>, place: Place) -> Self {
         guard.connection().lent_at(place);
         Self { guard }
     }
@@ -201,7 +201,7 @@ impl fmt::Debug for WriteGuard<'_> {
 /// ```
 #[must_use = "a detached connection is given back when it is dropped"]
 pub struct Detached<G> {
-    lease: checkout::Detached<Manager>,
+    lease: checkout::RoleDetached<Manager>,
     /// What it becomes; it holds none, so the guard's marker does not pin it.
     _guard: PhantomData<fn() -> G>,
 }

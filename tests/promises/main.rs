@@ -1,5 +1,6 @@
 //! What the crate promises, one promise per module.
 
+mod any;
 mod busy;
 mod checkin;
 mod checkout;

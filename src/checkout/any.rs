@@ -1,0 +1,382 @@
+//! The pool for any manager of r2d2's.
+//!
+//! The same slots, queue and registry that lend SQLite connections, without anything about SQL. What a
+//! connection must be like before it is lent again is the manager's to say, in `has_broken`, at every
+//! check-in; `is_valid` is not asked, for a check at checkout comes too early to be relied on, and is
+//! paid by everybody.
+
+use std::fmt;
+use std::ops::Deref;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+use r2d2::ManageConnection;
+use scheduled_thread_pool::ScheduledThreadPool;
+
+use super::{RoleDetached, RoleGuard, RolePool, Settings, Wait};
+use crate::config::PoolConfig;
+use crate::error::{CheckoutError, OpenError};
+use crate::housekeeping::Housekeeping;
+use crate::log::Log;
+use crate::metrics::{PoolName, RoleMetrics};
+use crate::status::{Holder, RoleStatus};
+
+const ROLE: &str = "any";
+
+/// How a [`Pool`] is made. The defaults are those of [`PoolConfig`](crate::PoolConfig).
+///
+/// ```
+/// let builder = tenure::checkout::Builder::default().limit(4).max_waiters(100);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing before build() is called"]
+pub struct Builder {
+    name: Option<String>,
+    limit: usize,
+    config: PoolConfig,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self { name: None, limit: 10, config: PoolConfig::default() }
+    }
+}
+
+impl Builder {
+    /// The label `pool` in metrics, and the name in the log; `"any"` by default.
+    ///
+    /// ```
+    /// let builder = tenure::checkout::Builder::default().name("ldap");
+    /// ```
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The most connections that may be open; 10 by default.
+    ///
+    /// ```
+    /// let builder = tenure::checkout::Builder::default().limit(4);
+    /// ```
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// The longest wait of [`Pool::get`] for a connection.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let builder = tenure::checkout::Builder::default().checkout_timeout(Duration::from_secs(1));
+    /// ```
+    pub fn checkout_timeout(mut self, timeout: Duration) -> Self {
+        self.config.checkout_timeout = timeout;
+        self
+    }
+
+    /// How many threads may wait; one more is refused at once.
+    ///
+    /// ```
+    /// let builder = tenure::checkout::Builder::default().max_waiters(64);
+    /// ```
+    pub fn max_waiters(mut self, waiters: usize) -> Self {
+        self.config.max_waiters = waiters;
+        self
+    }
+
+    /// For how long newcomers may overtake the one who has waited longest; zero = never.
+    ///
+    /// ```
+    /// let builder = tenure::checkout::Builder::default().overtaking(std::time::Duration::ZERO);
+    /// ```
+    pub fn overtaking(mut self, overtaking: Duration) -> Self {
+        self.config.overtaking = overtaking;
+        self
+    }
+
+    /// Close connections that have been idle for so long, all but one; zero = never.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let builder = tenure::checkout::Builder::default().idle_limit(Duration::from_secs(60));
+    /// ```
+    pub fn idle_limit(mut self, limit: Duration) -> Self {
+        self.config.idle_limit = limit;
+        self
+    }
+
+    /// Close connections that have been open for so long; zero = never.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let builder = tenure::checkout::Builder::default().max_lifetime(Duration::from_secs(3600));
+    /// ```
+    pub fn max_lifetime(mut self, limit: Duration) -> Self {
+        self.config.max_lifetime = limit;
+        self
+    }
+
+    /// Opens all connections.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] when a connection cannot be opened within five seconds, the name is another
+    /// pool's, or the system has no thread left.
+    ///
+    /// # Panics
+    ///
+    /// When the limit is 0.
+    ///
+    /// ```
+    /// # struct Numbers;
+    /// # impl r2d2::ManageConnection for Numbers {
+    /// #     type Connection = u32;
+    /// #     type Error = std::io::Error;
+    /// #     fn connect(&self) -> Result<u32, std::io::Error> { Ok(7) }
+    /// #     fn is_valid(&self, _: &mut u32) -> Result<(), std::io::Error> { Ok(()) }
+    /// #     fn has_broken(&self, _: &mut u32) -> bool { false }
+    /// # }
+    /// let pool = tenure::checkout::Builder::default().limit(2).build(Numbers)?;
+    /// assert_eq!(pool.status().idle, 2);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn build<M>(self, manager: M) -> Result<Pool<M>, OpenError>
+    where
+        M: ManageConnection<Error: Send + Sync>,
+    {
+        assert!(self.limit > 0, "a pool without connections would lend none");
+        let Self { name, limit, config } = self;
+        let name = match name {
+            Some(name) => PoolName::exactly(&name).ok_or(OpenError::NameTaken { name })?,
+            None => PoolName::like(ROLE),
+        };
+        let opener = ScheduledThreadPool::builder()
+            .num_threads(1)
+            .thread_name_pattern("tenure-opener")
+            .build();
+        let (refill, refilled) = bounded(1);
+        let unless_zero = |duration: Duration| (!duration.is_zero()).then_some(duration);
+        let settings = Settings {
+            role: ROLE,
+            limit,
+            ceiling: limit,
+            max_waiters: config.max_waiters,
+            overtaking: config.overtaking,
+            idle_limit: unless_zero(config.idle_limit),
+            max_lifetime: unless_zero(config.max_lifetime),
+            slow_checkout_after: unless_zero(config.slow_checkout_after),
+            long_held_after: unless_zero(config.long_held_after),
+            log: Arc::new(Log::new(name.as_str().to_owned())),
+            hold_sampling: config.hold_sampling,
+            metrics: RoleMetrics::alone(name.as_str(), ROLE),
+            opener: Arc::new(opener),
+            refill,
+        };
+        let role = RolePool::new(manager, settings);
+        role.fill().inspect_err(|_| role.close()).map_err(|source| OpenError::Fill { source })?;
+        let housekeeping = Housekeeping::start(vec![role.downgrade()], refilled)
+            .map_err(|source| OpenError::Thread { source })?;
+        let checkout_timeout = config.checkout_timeout;
+        let inner = Inner { role, checkout_timeout, _housekeeping: housekeeping, name };
+        Ok(Pool { inner: Arc::new(inner) })
+    }
+}
+
+/// Connections of any kind, each lent to one owner at a time.
+///
+/// A guard belongs to the thread that checked it out. It dereferences to the connection, never
+/// mutably: two guards could exchange their connections. A connection whose methods take `&mut self`
+/// goes into a `RefCell`, which costs nothing worth naming.
+///
+/// Threads that wait for each other's guards are told at once, see
+/// [`WouldDeadlock`](crate::CheckoutErrorKind::WouldDeadlock), those of all pools of the process.
+///
+/// ```
+/// use std::cell::RefCell;
+/// use std::io::{self, Write};
+///
+/// /// One file for each connection.
+/// struct Files(tempfile::TempDir);
+///
+/// impl r2d2::ManageConnection for Files {
+///     type Connection = RefCell<std::fs::File>;
+///     type Error = io::Error;
+///
+///     fn connect(&self) -> io::Result<RefCell<std::fs::File>> {
+///         tempfile::tempfile_in(&self.0).map(RefCell::new)
+///     }
+///
+///     fn is_valid(&self, _: &mut Self::Connection) -> io::Result<()> {
+///         Ok(())
+///     }
+///
+///     /// Asked at every check-in: may it be lent again?
+///     fn has_broken(&self, file: &mut Self::Connection) -> bool {
+///         file.get_mut().set_len(0).is_err()
+///     }
+/// }
+///
+/// let pool = tenure::checkout::Builder::default().limit(2).build(Files(tempfile::tempdir()?))?;
+/// let file = pool.get()?;
+/// file.borrow_mut().write_all(b"mine, until the guard is dropped")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// ```compile_fail,E0277
+/// # struct Numbers;
+/// # impl r2d2::ManageConnection for Numbers {
+/// #     type Connection = u32;
+/// #     type Error = std::io::Error;
+/// #     fn connect(&self) -> Result<u32, std::io::Error> { Ok(7) }
+/// #     fn is_valid(&self, _: &mut u32) -> Result<(), std::io::Error> { Ok(()) }
+/// #     fn has_broken(&self, _: &mut u32) -> bool { false }
+/// # }
+/// let pool = tenure::checkout::Builder::default().build(Numbers).unwrap();
+/// let guard = pool.get_owned().unwrap();
+/// std::thread::spawn(move || drop(guard)); // It belongs to the thread that checked it out.
+/// ```
+pub struct Pool<M: ManageConnection<Error: Send + Sync>> {
+    inner: Arc<Inner<M>>,
+}
+
+struct Inner<M: ManageConnection<Error: Send + Sync>> {
+    role: RolePool<M>,
+    checkout_timeout: Duration,
+    _housekeeping: Housekeeping,
+    name: PoolName,
+}
+
+impl<M: ManageConnection<Error: Send + Sync>> Drop for Inner<M> {
+    fn drop(&mut self) {
+        self.role.close();
+    }
+}
+
+/// The methods that lend note the place they are called from.
+impl<M: ManageConnection<Error: Send + Sync>> Pool<M> {
+    /// Checks a connection out, in turn, for at most `checkout_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckoutError`], as of [`tenure::Pool::read`](crate::Pool::read).
+    #[track_caller]
+    pub fn get(&self) -> Result<Guard<'_, M>, CheckoutError> {
+        self.get_timeout(self.inner.checkout_timeout)
+    }
+
+    /// As [`get`](Self::get), without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckoutError`].
+    #[track_caller]
+    pub fn try_get(&self) -> Result<Guard<'_, M>, CheckoutError> {
+        let guard = self.inner.role.check_out(Wait::Never, Location::caller())?;
+        Ok(Guard { guard })
+    }
+
+    /// As [`get`](Self::get), for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckoutError`].
+    #[track_caller]
+    pub fn get_timeout(&self, timeout: Duration) -> Result<Guard<'_, M>, CheckoutError> {
+        let guard = self.inner.role.check_out(Wait::AtMost(timeout), Location::caller())?;
+        Ok(Guard { guard })
+    }
+
+    /// As [`get`](Self::get); the guard keeps what it needs of the pool.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckoutError`].
+    #[track_caller]
+    pub fn get_owned(&self) -> Result<Guard<'static, M>, CheckoutError> {
+        let wait = Wait::AtMost(self.inner.checkout_timeout);
+        let guard = self.inner.role.check_out_owned(wait, Location::caller())?;
+        Ok(Guard { guard })
+    }
+
+    /// Who holds and who waits, now.
+    pub fn status(&self) -> RoleStatus {
+        self.inner.role.status()
+    }
+
+    /// Hands what was counted since the last second to the metrics recorder.
+    pub fn publish_metrics(&self) {
+        self.inner.role.publish_metrics();
+    }
+
+    /// Lends no more connections, tells those who wait, and waits until all have come back.
+    ///
+    /// # Errors
+    ///
+    /// Who has one still when `deadline` has passed. Their guards stay valid.
+    pub fn close(&self, deadline: Duration) -> Result<(), Vec<Holder>> {
+        self.inner.role.close();
+        self.inner.role.wait_until_closed(Instant::now().checked_add(deadline))
+    }
+}
+
+impl<M: ManageConnection<Error: Send + Sync>> Clone for Pool<M> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<M: ManageConnection<Error: Send + Sync>> fmt::Debug for Pool<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("name", &self.inner.name.as_str()).finish_non_exhaustive()
+    }
+}
+
+/// A checked-out connection, owned by the thread that checked it out. Dropping it is the check-in.
+#[must_use = "a guard that is dropped at once has held the connection for nothing"]
+pub struct Guard<'p, M: ManageConnection<Error: Send + Sync>> {
+    guard: RoleGuard<'p, M>,
+}
+
+impl<M: ManageConnection<Error: Send + Sync>> Guard<'_, M> {
+    /// Makes the connection ready to be moved to another thread. It stays checked out.
+    pub fn detach(self) -> Detached<M> {
+        Detached { detached: self.guard.detach() }
+    }
+}
+
+impl<M: ManageConnection<Error: Send + Sync>> Deref for Guard<'_, M> {
+    type Target = M::Connection;
+
+    fn deref(&self) -> &M::Connection {
+        self.guard.connection()
+    }
+}
+
+/// Without the connection.
+impl<M: ManageConnection<Error: Send + Sync>> fmt::Debug for Guard<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").finish_non_exhaustive()
+    }
+}
+
+/// A checked-out connection on its way to another thread. Dropping it gives the connection back.
+#[must_use = "a detached connection is given back when it is dropped"]
+pub struct Detached<M: ManageConnection<Error: Send + Sync>> {
+    detached: RoleDetached<M>,
+}
+
+impl<M: ManageConnection<Error: Send + Sync>> Detached<M> {
+    /// Makes the calling thread the owner.
+    #[track_caller]
+    pub fn attach(self) -> Guard<'static, M> {
+        Guard { guard: self.detached.attach(Location::caller()) }
+    }
+}
+
+impl<M: ManageConnection<Error: Send + Sync>> fmt::Debug for Detached<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Detached").finish_non_exhaustive()
+    }
+}
