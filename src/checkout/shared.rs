@@ -229,7 +229,7 @@ impl<M: Manage> Shared<M> {
             Err(holders) => match self.dispatch.look(&waiter, true) {
                 None => {
                     let refusal = self.refusal(CheckoutErrorKind::WouldDeadlock, started);
-                    return Err(Refusal { holders, ..refusal }.into());
+                    return Err(Refusal { holders, ..refusal }.into_error());
                 }
                 turn => turn,
             },
@@ -247,7 +247,7 @@ impl<M: Manage> Shared<M> {
                 if refusal.held == 0 && refusal.cause.is_some() {
                     refusal.kind = CheckoutErrorKind::Connect;
                 }
-                return Err(refusal.into());
+                return Err(refusal.into_error());
             }
         };
         Ok((lent, CheckoutOutcome::Waited))
@@ -331,7 +331,7 @@ impl<M: Manage> Shared<M> {
     }
 
     fn error(&self, kind: CheckoutErrorKind, started: Instant) -> CheckoutError {
-        self.refusal(kind, started).into()
+        self.refusal(kind, started).into_error()
     }
 
     fn refusal(&self, kind: CheckoutErrorKind, started: Instant) -> Refusal {

@@ -78,13 +78,12 @@ pub enum CheckoutErrorKind {
     Forked,
 }
 
-impl From<Refusal> for CheckoutError {
-    fn from(refusal: Refusal) -> Self {
-        Self(Box::new(refusal))
-    }
-}
-
 impl Refusal {
+    /// Not by `From`: with a second one of those, `?` in a closure could not tell its error's type.
+    pub(crate) fn into_error(self) -> CheckoutError {
+        CheckoutError(Box::new(self))
+    }
+
     /// Of a kind that has nothing to do with who holds connections and who waits.
     fn plain(role: &'static str, kind: CheckoutErrorKind) -> Self {
         Self {
@@ -103,16 +102,16 @@ impl Refusal {
 
 impl CheckoutError {
     pub(crate) fn read_only() -> Self {
-        Refusal::plain("write", CheckoutErrorKind::ReadOnly).into()
+        Refusal::plain("write", CheckoutErrorKind::ReadOnly).into_error()
     }
 
     pub(crate) fn forked(role: &'static str) -> Self {
-        Refusal::plain(role, CheckoutErrorKind::Forked).into()
+        Refusal::plain(role, CheckoutErrorKind::Forked).into_error()
     }
 
     pub(crate) fn damaged(role: &'static str, damage: Arc<dyn Error + Send + Sync>) -> Self {
         let refusal = Refusal::plain(role, CheckoutErrorKind::Damaged);
-        Refusal { cause: Some(damage), ..refusal }.into()
+        Refusal { cause: Some(damage), ..refusal }.into_error()
     }
 
     /// What went wrong, to match on.
