@@ -254,6 +254,15 @@ impl<M: ManageConnection<Error: Send + Sync>> Drop for Inner<M> {
     }
 }
 
+impl<M: ManageConnection<Error: Send + Sync>> Drop for Pool<M> {
+    /// In a forked child nothing of it is dropped, as of [`tenure::Pool`](crate::Pool).
+    fn drop(&mut self) {
+        if self.inner.role.is_forked() {
+            std::mem::forget(Arc::clone(&self.inner));
+        }
+    }
+}
+
 /// The methods that lend note the place they are called from.
 impl<M: ManageConnection<Error: Send + Sync>> Pool<M> {
     /// Checks a connection out, in turn, for at most `checkout_timeout`.
@@ -314,12 +323,20 @@ impl<M: ManageConnection<Error: Send + Sync>> Pool<M> {
     ///
     /// # Errors
     ///
-    /// Who has one still when `deadline` has passed. Their guards stay valid.
+    /// Who has one still when `deadline` has passed. Their guards stay valid. In a child that was
+    /// forked from the process that opened the pool nothing is done, and nobody is named.
     pub fn close(&self, deadline: Duration) -> Result<(), Vec<Holder>> {
+        if self.inner.role.is_forked() {
+            return Err(Vec::new());
+        }
         self.inner.role.close();
         self.inner.role.wait_until_closed(Instant::now().checked_add(deadline))
     }
 }
+
+// A panic can interrupt a use of the pool, not a change of it.
+impl<M: ManageConnection<Error: Send + Sync>> std::panic::UnwindSafe for Pool<M> {}
+impl<M: ManageConnection<Error: Send + Sync>> std::panic::RefUnwindSafe for Pool<M> {}
 
 impl<M: ManageConnection<Error: Send + Sync>> Clone for Pool<M> {
     fn clone(&self) -> Self {

@@ -32,10 +32,12 @@ use super::shared::Shared;
 use super::source::Manage;
 use super::threads;
 use crate::error::{Claim, DeadlockedHolder};
+use crate::fork::PerProcess;
 
 /// By thread. Held for a search; the locks of queues and of the notes' thread handles are taken
 /// under it, and it is taken under none.
-static LISTED: Mutex<BTreeMap<u64, Listed>> = Mutex::new(BTreeMap::new());
+static LISTED: PerProcess<Mutex<BTreeMap<u64, Listed>>> =
+    PerProcess::new([const { Mutex::new(BTreeMap::new()) }; 8]);
 
 /// A thread that waits while it holds something.
 struct Listed {
@@ -50,7 +52,9 @@ trait Party: Send + Sync {
     /// A connection of this pool that was asked for there.
     fn claim(&self, place: Place) -> Claim;
 
-    fn slots(&self) -> usize;
+    /// The slots that somebody has in hand or that are idle, and how many of them can be given back
+    /// without a turn for anybody: so many more than the limit are open.
+    fn slots(&self) -> (Vec<usize>, usize);
 
     /// The number of the thread that holds the connection of this slot; `None` when none does, or it
     /// is changing.
@@ -71,8 +75,8 @@ impl<M: Manage> Party for Shared<M> {
         }
     }
 
-    fn slots(&self) -> usize {
-        self.dispatch.limit()
+    fn slots(&self) -> (Vec<usize>, usize) {
+        self.dispatch.in_use()
     }
 
     fn holder(&self, slot: usize) -> Option<u64> {
@@ -106,7 +110,7 @@ impl Waiting {
         }
         let thread = threads::number();
         let party: Arc<dyn Party> = Arc::clone(pool) as _;
-        let mut all = LISTED.lock();
+        let mut all = LISTED.here().lock();
         all.insert(thread, Listed { party, waiter, place });
         match search(&all, thread) {
             None => Ok(Self { listed: true }),
@@ -124,7 +128,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if self.listed {
-            let listed = LISTED.lock().remove(&threads::number());
+            let listed = LISTED.here().lock().remove(&threads::number());
             drop(listed);
         }
     }
@@ -142,11 +146,14 @@ fn search(all: &BTreeMap<u64, Listed>, thread: u64) -> Option<Vec<DeadlockedHold
             continue;
         }
         pools.push(party);
-        for slot in 0..party.slots() {
-            let holder = party.holder(slot)?;
-            let listed = all.get(&holder)?;
-            if met.insert(holder) {
-                unseen.push(listed);
+        let (slots, mut surplus) = party.slots();
+        for slot in slots {
+            let stuck = party.holder(slot).and_then(|holder| Some((holder, all.get(&holder)?)));
+            match stuck {
+                Some((holder, listed)) if met.insert(holder) => unseen.push(listed),
+                Some(_) => {}
+                // What comes back from there is closed.
+                None => surplus = surplus.checked_sub(1)?,
             }
         }
     }
@@ -157,7 +164,7 @@ fn search(all: &BTreeMap<u64, Listed>, thread: u64) -> Option<Vec<DeadlockedHold
 fn describe(all: &BTreeMap<u64, Listed>, pools: &[&dyn Party]) -> Vec<DeadlockedHolder> {
     let mut holders = Vec::new();
     for pool in pools {
-        for Held { holder, .. } in (0..pool.slots()).filter_map(|slot| pool.held(slot)) {
+        for Held { holder, .. } in pool.slots().0.into_iter().filter_map(|slot| pool.held(slot)) {
             if let Some(wait) = all.get(&holder.number()) {
                 holders.push(DeadlockedHolder {
                     thread: holder.thread_name(),

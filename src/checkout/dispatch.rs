@@ -166,6 +166,10 @@ impl<T> Dispatch<T> {
         let mut state = self.state.lock();
         let slots = self.slots.len();
         if state.closed || slot >= state.limit || state.too_many(slots) {
+            // It counts as gone already, or others would be closed for the same surplus meanwhile.
+            self.slots.note(slot).vacant();
+            state.closing += 1;
+            self.set_gate(&state);
             return Some(connection);
         }
         self.slots.note(slot).idle();
@@ -262,7 +266,8 @@ impl<T> Dispatch<T> {
         self.vacate_under(self.state.lock(), slot);
     }
 
-    /// As [`vacate`](Self::vacate), for what [`resize`](Self::resize) has returned.
+    /// As [`vacate`](Self::vacate), for what [`give`](Self::give) and [`resize`](Self::resize) have
+    /// returned.
     pub(super) fn vacate_surplus(&self, slot: usize) {
         let mut state = self.state.lock();
         state.closing -= 1;
@@ -463,6 +468,15 @@ impl<T> Dispatch<T> {
     /// How many connections are idle, held or being opened.
     pub(super) fn open(&self) -> usize {
         self.state.lock().open(self.slots.len())
+    }
+
+    /// The slots that are not empty, and how many more than the limit they are.
+    pub(super) fn in_use(&self) -> (Vec<usize>, usize) {
+        let state = self.state.lock();
+        let empty = |slot: &usize| state.vacant.contains(slot) || state.retired.contains(slot);
+        let slots: Vec<usize> = (0..self.slots.len()).filter(|slot| !empty(slot)).collect();
+        let surplus = slots.len().saturating_sub(state.limit);
+        (slots, surplus)
     }
 
     /// How many may be.

@@ -7,9 +7,9 @@
 //! it may still be in use. If its guard is dropped after all, its connection is closed, and nothing
 //! else is touched.
 //!
-//! r2d2 goes on to count the leaked connection, and its limit is fixed. A higher limit from the start
-//! lost: what r2d2 opens for those who have given up waiting could then exceed ours. So the slot gets
-//! a source of its own, for one connection.
+//! r2d2 goes on to count a leaked connection, its limit is fixed, and it goes on to open for those who
+//! have given up waiting. So that there are never more connections than slots in force, every slot has
+//! a source of its own, for one connection; one whose connection was leaked gets another source.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,9 +35,22 @@ impl<M: Manage> Leaks<M> {
         Self(Mutex::new(BTreeMap::new()))
     }
 
-    /// Where the connections of this slot come from, if not from where all others do.
-    pub(super) fn source(&self, slot: usize) -> Option<r2d2::Pool<Source<M>>> {
-        self.0.lock().get(&slot).cloned()
+    /// Where the connections of this slot come from: one at a time.
+    pub(super) fn source(
+        &self,
+        slot: usize,
+        new: impl FnOnce() -> r2d2::Pool<Source<M>>,
+    ) -> r2d2::Pool<Source<M>> {
+        self.0.lock().entry(slot).or_insert_with(new).clone()
+    }
+
+    /// What r2d2 has opened for nobody there, or is about to, is closed.
+    pub(super) fn forget(&self, slots: impl FnMut(usize) -> bool) {
+        let mut slots = slots;
+        let mut sources = self.0.lock();
+        let gone: Vec<_> = sources.extract_if(.., |slot, _| slots(*slot)).collect();
+        drop(sources);
+        drop(gone);
     }
 }
 

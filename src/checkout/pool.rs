@@ -114,6 +114,10 @@ impl<M: Manage> Pool<M> {
         WeakPool { shared: Arc::downgrade(&self.shared) }
     }
 
+    pub(crate) fn is_forked(&self) -> bool {
+        self.shared.is_forked()
+    }
+
     /// No more checkouts; idle connections are closed now, the others as they come back.
     pub(crate) fn close(&self) {
         self.shared.close();

@@ -51,7 +51,6 @@ pub(super) struct Lent<M: Manage> {
 pub(super) struct Shared<M: Manage> {
     pub(super) settings: Settings,
     manager: Arc<M>,
-    source: r2d2::Pool<Source<M>>,
     pub(super) last_failure: Arc<LastFailure>,
     /// Boxed, so that a hand-over is the exchange of a pointer.
     pub(super) dispatch: Dispatch<Box<Lent<M>>>,
@@ -67,7 +66,6 @@ impl<M: Manage> Shared<M> {
         let manager = Arc::new(manager);
         let last_failure = Arc::new(LastFailure::new(settings.role));
         let ceiling = settings.ceiling.max(settings.limit);
-        let source = new_source(ceiling, &manager, &last_failure, &settings);
         settings.metrics.limit.set(settings.limit as f64);
         clock::start_over_in_child();
         let overtaking = u64::try_from(settings.overtaking.as_nanos()).unwrap_or(u64::MAX);
@@ -79,7 +77,6 @@ impl<M: Manage> Shared<M> {
             leaks: Leaks::new(),
             settings,
             manager,
-            source,
             last_failure,
             birthplace: Birthplace::here(),
         }
@@ -304,8 +301,8 @@ impl<M: Manage> Shared<M> {
         // r2d2 adds its time-out to the clock and would panic on an overflow.
         let patience =
             patience.saturating_sub(asked - started).min(Duration::from_secs(86_400 * 365));
-        let instead = self.leaks.source(slot);
-        match instead.as_ref().unwrap_or(&self.source).get_timeout(patience) {
+        let source = self.leaks.source(slot, || self.new_source(1));
+        match source.get_timeout(patience) {
             Ok(connection) => {
                 self.settings.metrics.opened.increment(1);
                 let note = self.dispatch.note(slot);
@@ -320,6 +317,9 @@ impl<M: Manage> Shared<M> {
                 }))
             }
             Err(_) => {
+                if self.dispatch.is_closed() || slot >= self.dispatch.limit() {
+                    self.leaks.forget(|one| one == slot);
+                }
                 self.dispatch.vacate(slot);
                 let kind = match self.last_failure.get() {
                     Some(_) => CheckoutErrorKind::Connect,
@@ -398,7 +398,7 @@ impl<M: Manage> Shared<M> {
     #[inline]
     fn give(&self, lent: Box<Lent<M>>) {
         if let Some(lent) = self.dispatch.give(lent.slot, lent) {
-            self.replace(lent, CloseReason::Resized);
+            self.close_surplus(*lent);
         }
     }
 
@@ -467,8 +467,22 @@ impl<M: Manage> Shared<M> {
         }
     }
 
+    /// What the dispatch did not want back.
+    #[cold]
+    #[inline(never)]
+    fn close_surplus(&self, lent: Lent<M>) {
+        let closed = self.dispatch.is_closed();
+        let reason = if closed { CloseReason::PoolClosed } else { CloseReason::Resized };
+        let slot = self.close_connection(lent, reason);
+        self.dispatch.vacate_surplus(slot);
+        if self.dispatch.miss() {
+            self.ask_for_refill();
+        }
+    }
+
     /// `false` = the pool is closed.
     pub(super) fn resize(&self, limit: usize) -> bool {
+        let before = self.dispatch.limit();
         let Some(surplus) = self.dispatch.resize(limit) else {
             return false;
         };
@@ -477,9 +491,12 @@ impl<M: Manage> Shared<M> {
             let slot = self.close_connection(*lent, CloseReason::Resized);
             self.dispatch.vacate_surplus(slot);
         }
-        // What nobody has asked for is opened in the background.
-        while self.dispatch.miss() {}
-        self.ask_for_refill();
+        self.leaks.forget(|slot| slot >= limit);
+        if limit > before {
+            // What nobody has asked for is opened in the background.
+            while self.dispatch.miss() {}
+            self.ask_for_refill();
+        }
         true
     }
 
@@ -488,6 +505,7 @@ impl<M: Manage> Shared<M> {
         for (_, lent) in self.dispatch.close() {
             self.discard(*lent, CloseReason::PoolClosed);
         }
+        self.leaks.forget(|_| true);
         self.publish_metrics();
     }
 }

@@ -6,6 +6,7 @@
 use parking_lot::Mutex;
 
 use crate::ffi::{HeapLimits, heap_limits, set_heap_limits};
+use crate::fork::PerProcess;
 
 struct Noted {
     before: Option<HeapLimits>,
@@ -13,11 +14,13 @@ struct Noted {
     holders: usize,
 }
 
-static NOTED: Mutex<Noted> = Mutex::new(Noted { before: None, holders: 0 });
+/// A child has limits and holders of its own.
+static NOTED: PerProcess<Mutex<Noted>> =
+    PerProcess::new([const { Mutex::new(Noted { before: None, holders: 0 }) }; 8]);
 
 /// A holder may change the limits from now on.
 pub(super) fn watch() {
-    let mut noted = NOTED.lock();
+    let mut noted = NOTED.here().lock();
     if noted.holders == 0 {
         noted.before = Some(heap_limits());
     }
@@ -26,7 +29,7 @@ pub(super) fn watch() {
 
 /// That holder is done; `true` when the limits had been changed.
 pub(super) fn put_back() -> bool {
-    let mut noted = NOTED.lock();
+    let mut noted = NOTED.here().lock();
     noted.holders -= 1;
     match noted.before {
         Some(before) if before != heap_limits() => {

@@ -103,7 +103,7 @@ impl Run {
                 let too_much = connection >= self.model.limit || self.model.open > self.model.limit;
                 assert_eq!(back, self.model.closed || too_much, "given back when it is too much");
                 if back {
-                    self.dispatch.vacate(connection);
+                    self.dispatch.vacate_surplus(connection);
                     self.model.vacate();
                 } else {
                     self.model.give(clock::now());

@@ -113,7 +113,7 @@ impl Model {
     fn check_in(&self, connection: usize) {
         self.hands[connection].fetch_sub(1, Ordering::Relaxed);
         if self.dispatch.give(connection, connection).is_some() {
-            self.dispatch.vacate(connection);
+            self.dispatch.vacate_surplus(connection);
         }
     }
 

@@ -101,3 +101,46 @@ fn resizing_under_load_loses_nothing() {
     assert_eq!(counted, served as f64);
     assert_eq!(pool.value("tenure_hold_seconds_count", &[("role", "read")]), counted);
 }
+
+#[test]
+fn a_thread_that_waits_for_itself_is_told_so_in_a_smaller_pool_too() {
+    let pool = testing::temporary_with(Pool::builder().readers(3)).unwrap();
+    let mut held: Vec<_> = (0..3).map(|_| pool.read().unwrap()).collect();
+    pool.resize(2).unwrap();
+    // Closed, not lent again: two are still out.
+    drop(held.remove(0));
+    let error = pool.read().unwrap_err();
+    assert_eq!(error.kind(), CheckoutErrorKind::WouldDeadlock, "{error}");
+    assert_eq!(error.holders().len(), 2);
+}
+
+#[test]
+fn those_who_gave_up_waiting_leave_no_connections_behind() {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    let failing = Arc::new(AtomicBool::new(false));
+    let opened = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let (fails, opens) = (Arc::clone(&failing), Arc::clone(&opened));
+    let on_connect = move |_: &mut tenure::rusqlite::Connection, _| {
+        if fails.load(Ordering::SeqCst) {
+            return Err("not now".into());
+        }
+        opens.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    };
+    let pool = testing::temporary_with(Pool::builder().readers(1).on_connect(on_connect)).unwrap();
+    failing.store(true, Ordering::SeqCst);
+    pool.resize(2).unwrap();
+    let held = pool.read().unwrap();
+    for _ in 0..30 {
+        pool.read_timeout(Duration::from_millis(5)).unwrap_err();
+    }
+    let before = opened.load(Ordering::SeqCst);
+    failing.store(false, Ordering::SeqCst);
+    drop(pool.read().unwrap());
+    until("it is lent again", || pool.status().read.idle == 1);
+    drop(held);
+    pool.close(LONG).unwrap();
+    assert_eq!(opened.load(Ordering::SeqCst), before + 1, "r2d2 has opened for those who are gone");
+}
