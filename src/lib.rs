@@ -122,6 +122,11 @@
 //!   after the other through one reference from [`ReadSession::rusqlite`] may be taken for one.
 //! * With an authorizer of `on_connect` that forbids to look at a connection's state, the connection is
 //!   closed after SQL other than queries and changes of rows.
+//! * A busy or progress handler that was set through [`ReadSession::rusqlite`] is taken away at check-in,
+//!   but only one that SQLite shows (a busy time-out) is counted. With hooks set by `on_connect`, every
+//!   use of it closes the connection: whether a hook is still the same cannot be seen.
+//! * A function of yours that fails with SQLite's code for damage stops the pool.
+//! * `SAVEPOINT tenure_1` and so on, as SQL text, collide with the names of [`Savepoint`].
 //! * Refusals (BUSY without a wait) are counted for statements that a session runs, not for those of
 //!   [`ReadSession::rusqlite`] or of a prepared statement.
 //! * A guard that is leaked (`mem::forget`) takes its connection with it until its thread has ended and

@@ -257,7 +257,7 @@ pub enum AfterRaw {
     /// It is looked at, and lent again if nothing about it is different.
     ///
     /// Not seen are: a `collation_needed` callback, an `InterruptHandle` of `rusqlite`'s own, a
-    /// virtual table module put in the place of another, and a page size or auto-vacuum mode set for
+    /// virtual table module put in the place of another, `PRAGMA temp_store_directory`, and a page size or auto-vacuum mode set for
     /// the next VACUUM.
     Inspect,
     /// It is closed, and another opened in the background. For those who register functions,
