@@ -389,6 +389,14 @@ fn sql_text_may_again_once_the_transaction_has_ended() {
     std::mem::forget(writer.transaction().unwrap());
     drop(writer);
     pool.write().unwrap().execute_batch("BEGIN; COMMIT").unwrap();
+    // Nor by one that SQLite had rolled back before it was forgotten.
+    let mut writer = pool.write().unwrap();
+    let tx = writer.transaction().unwrap();
+    insert(&tx, "a").unwrap();
+    tx.execute("INSERT OR ROLLBACK INTO task VALUES ('a')", []).unwrap_err();
+    std::mem::forget(tx);
+    drop(writer);
+    pool.write().unwrap().execute_batch("BEGIN; COMMIT").unwrap();
 }
 
 #[test]
