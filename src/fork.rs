@@ -22,6 +22,7 @@ impl Birthplace {
     }
 
     /// Whether this is a child of that process.
+    #[inline]
     pub(crate) fn is_elsewhere(self) -> bool {
         self.0 != ffi::forks()
     }

@@ -19,7 +19,7 @@ use crate::error::{CheckoutError, CloseError, OpenError, ResizeError};
 use crate::fork::Birthplace;
 use crate::housekeeping::Housekeeping;
 use crate::metrics::PoolName;
-use crate::sqlite::{Manager, ReadGuard, Recipe, Role, WriteGuard};
+use crate::sqlite::{Damage, Manager, ReadGuard, Recipe, Role, WriteGuard};
 use crate::status::PoolStatus;
 
 /// A pool of connections to one SQLite database file.
@@ -164,6 +164,7 @@ impl Pool {
     /// let one: i64 = pool.read()?.query_one("SELECT 1", [], |row| row.get(0))?;
     /// # Ok::<(), tenure::Error>(())
     /// ```
+    #[inline]
     #[track_caller]
     pub fn read(&self) -> Result<ReadGuard<'_>, CheckoutError> {
         self.read_within(self.usual_wait())
@@ -237,6 +238,7 @@ impl Pool {
     /// writer.execute_batch("CREATE TABLE task (title TEXT)")?;
     /// # Ok::<(), tenure::Error>(())
     /// ```
+    #[inline]
     #[track_caller]
     pub fn write(&self) -> Result<WriteGuard<'_>, CheckoutError> {
         self.write_within(self.usual_wait())
@@ -296,6 +298,7 @@ impl Pool {
         Ok(WriteGuard::new(guard, place))
     }
 
+    #[inline]
     #[track_caller]
     fn read_within(&self, wait: Wait) -> Result<ReadGuard<'_>, CheckoutError> {
         let place = Location::caller();
@@ -305,6 +308,7 @@ impl Pool {
         Ok(ReadGuard::new(guard, place))
     }
 
+    #[inline]
     #[track_caller]
     fn write_within(&self, wait: Wait) -> Result<WriteGuard<'_>, CheckoutError> {
         let place = Location::caller();
@@ -315,27 +319,30 @@ impl Pool {
     }
 
     /// Refuses when SQLite has found the database damaged.
+    #[inline]
     fn check_damage(&self, role: Role) -> Result<(), CheckoutError> {
-        let refused = self.damaged(role);
-        if refused.is_some() {
+        self.check_damage_again(role).inspect_err(|_| {
             self.inner.recipe.metrics.checkout_refused_for_damage(role as usize);
-        }
-        refused.map_or(Ok(()), Err)
+        })
     }
 
     /// As [`check_damage`](Self::check_damage), for those who waited when the damage was found: they
     /// get their turn, and this instead of the connection. They have been counted.
+    #[inline]
     fn check_damage_again(&self, role: Role) -> Result<(), CheckoutError> {
-        self.damaged(role).map_or(Ok(()), Err)
+        match self.inner.recipe.damage.get() {
+            None => Ok(()),
+            Some(damage) => self.refuse_damaged(role, damage),
+        }
     }
 
-    fn damaged(&self, role: Role) -> Option<CheckoutError> {
-        let damage = self.inner.recipe.damage.get()?;
+    #[cold]
+    fn refuse_damaged(&self, role: Role, damage: &Arc<Damage>) -> Result<(), CheckoutError> {
         // In a child that is the first thing to know, and said by the checkout.
         if self.is_forked() {
-            return None;
+            return Ok(());
         }
-        Some(CheckoutError::damaged(role.name(), Arc::clone(damage) as _))
+        Err(CheckoutError::damaged(role.name(), Arc::clone(damage) as _))
     }
 
     fn writer(&self) -> Result<&checkout::RolePool<Manager>, CheckoutError> {
@@ -352,6 +359,7 @@ impl Pool {
         self.inner.birthplace.is_elsewhere()
     }
 
+    #[inline]
     fn usual_wait(&self) -> Wait {
         Wait::AtMost(self.config().checkout_timeout)
     }
@@ -494,6 +502,7 @@ impl Pool {
     /// assert!(pool.config().foreign_keys);
     /// # Ok::<(), tenure::Error>(())
     /// ```
+    #[inline]
     pub fn config(&self) -> &PoolConfig {
         &self.inner.recipe.config
     }

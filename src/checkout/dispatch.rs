@@ -25,7 +25,7 @@
 //! that finds the gate open has come before every waiter that it might seem to overtake.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::clock;
 use super::holders::{Asker, Note};
@@ -35,6 +35,10 @@ use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering};
 
 /// The gate, where it does not say how many slots are in force.
 const SHUT: usize = 0;
+
+/// For how long a waiter keeps its core busy, at most once for each invitation. A thread takes about
+/// as long to wake.
+const AWAKE: Duration = Duration::from_micros(30);
 
 /// What somebody who asks is told at once.
 pub(super) enum Answer<T> {
@@ -50,6 +54,17 @@ pub(super) enum Answer<T> {
     /// Too many are waiting.
     Overloaded,
     Closed,
+}
+
+/// Why a waiter looks whether there is a spare.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Look {
+    /// It was told to.
+    Invited,
+    /// It came too late the last time.
+    Again,
+    /// Its time is over.
+    Last,
 }
 
 struct State<T> {
@@ -224,32 +239,41 @@ impl<T> Dispatch<T> {
 
     /// Sleeps until the turn comes; `None` when the deadline has passed without one.
     pub(super) fn wait(&self, waiter: &Waiter<T>, deadline: Option<Instant>) -> Option<Turn<T>> {
+        // When a waiter that was woken in vain looks again by itself.
+        let mut alarm = None;
         loop {
-            match waiter.wait(deadline) {
+            let until = alarm.map_or(deadline, |at| Some(deadline.map_or(at, |end| end.min(at))));
+            let look = match waiter.wait(until) {
                 Some(Message::Turn(turn)) => return Some(turn),
-                Some(Message::Look) => {
-                    if let Some(turn) = self.look(waiter, false) {
-                        return Some(turn);
-                    }
-                }
-                None => return self.look(waiter, true),
+                Some(Message::Look) => Look::Invited,
+                None if until == deadline => return self.look(waiter, Look::Last),
+                None => Look::Again,
+            };
+            if let Some(turn) = self.look(waiter, look) {
+                return Some(turn);
             }
+            alarm = (look == Look::Invited).then(|| {
+                let pause = Duration::from_nanos(self.overtaking);
+                waiter.stay_awake(Instant::now() + pause.min(AWAKE));
+                Instant::now() + pause
+            });
         }
     }
 
-    /// Fetches the spare that the waiter was invited to. If there is none any more it stays in the
-    /// queue, or leaves it for good.
-    pub(super) fn look(&self, waiter: &Waiter<T>, leave: bool) -> Option<Turn<T>> {
+    /// Fetches a spare. If there is none the waiter stays in the queue, or leaves it for good.
+    pub(super) fn look(&self, waiter: &Waiter<T>, look: Look) -> Option<Turn<T>> {
         let mut told = Told::nobody();
         let mut state = self.state.lock();
         let Some(at) = state.queue.before(waiter) else {
             // Granted at the same moment.
             return waiter.turn();
         };
-        state.queue.looked(at);
         // There has to be one for everybody before as well.
         let spare = if at < state.spare.len() { state.spare.pop() } else { None };
-        if spare.is_none() && !leave {
+        if spare.is_none() && look != Look::Last {
+            if look == Look::Again {
+                state.queue.may_be_invited(at);
+            }
             return None;
         }
         let now = clock::now();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::holders::Asker;
-use super::sync::{Condvar, Mutex};
+use super::sync::{AtomicBool, Condvar, Mutex, Ordering, spin_until};
 
 /// What a waiter is given.
 pub(super) enum Turn<T> {
@@ -37,6 +37,8 @@ pub(super) struct Waiter<T> {
     pub(super) number: u64,
     /// Locked by the waiting thread only while it goes to sleep or wakes.
     message: Mutex<Option<Message<T>>>,
+    /// For a look without the lock.
+    has_message: AtomicBool,
     told: Condvar,
 }
 
@@ -46,6 +48,7 @@ impl<T> Waiter<T> {
         let mut message = self.message.lock();
         loop {
             if message.is_some() {
+                self.has_message.store(false, Ordering::Relaxed);
                 return message.take();
             }
             message = match deadline {
@@ -59,6 +62,11 @@ impl<T> Waiter<T> {
                 }
             };
         }
+    }
+
+    /// Keeps its core busy until a message comes or the moment passes.
+    pub(super) fn stay_awake(&self, until: Instant) {
+        spin_until(|| self.has_message.load(Ordering::Relaxed), until);
     }
 
     /// The turn of a waiter that is no longer in the queue.
@@ -84,6 +92,7 @@ impl<T> Told<T> {
     pub(super) fn tell(&mut self, waiter: Arc<Waiter<T>>, message: Message<T>) {
         // A turn replaces an invitation to look.
         *waiter.message.lock() = Some(message);
+        waiter.has_message.store(true, Ordering::Relaxed);
         self.0.push(waiter);
     }
 }
@@ -98,7 +107,7 @@ impl<T> Drop for Told<T> {
 
 struct Entry<T> {
     waiter: Arc<Waiter<T>>,
-    /// Was told to look and has not looked yet.
+    /// Was told to look, and looks once more by itself if it comes too late.
     looking: bool,
 }
 
@@ -134,6 +143,7 @@ impl<T> Queue<T> {
             since: now,
             number: self.arrivals,
             message: Mutex::new(None),
+            has_message: AtomicBool::new(false),
             told: Condvar::new(),
         });
         self.entries.push_back(Entry { waiter: Arc::clone(&waiter), looking: false });
@@ -177,8 +187,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// The waiter at this place has looked.
-    pub(super) fn looked(&mut self, at: usize) {
+    /// The waiter at this place does not look by itself any more.
+    pub(super) fn may_be_invited(&mut self, at: usize) {
         self.entries[at].looking = false;
     }
 

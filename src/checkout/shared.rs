@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::clock;
 use super::counts::AllCounts;
 use super::deadlock::Waiting;
-use super::dispatch::{Answer, Dispatch};
+use super::dispatch::{Answer, Dispatch, Look};
 use super::holders::{Asker, Place};
 use super::leaks::Leaks;
 use super::long_holds::Reported;
@@ -223,7 +223,7 @@ impl<M: Manage> Shared<M> {
         let turn = match Waiting::begin(self, waiter.number, place) {
             Ok(_listed) => self.dispatch.wait(&waiter, deadline),
             // A turn that was granted at this very moment is taken.
-            Err(holders) => match self.dispatch.look(&waiter, true) {
+            Err(holders) => match self.dispatch.look(&waiter, Look::Last) {
                 None => {
                     let refusal = self.refusal(CheckoutErrorKind::WouldDeadlock, started);
                     return Err(Refusal { holders, ..refusal }.into_error());

@@ -3,11 +3,12 @@
 //! They are named here, and only here, so that `tests/loom` can compile the same files with loom's
 //! and try every interleaving of three threads. `parking_lot` itself has no loom support.
 
+use std::hint;
 use std::time::Instant;
 
 pub(super) use crossbeam_utils::atomic::AtomicCell;
 pub(super) use parking_lot::{Mutex, MutexGuard};
-pub(super) use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 /// Takes its guard by value, as loom's does.
 pub(super) struct Condvar(parking_lot::Condvar);
@@ -34,5 +35,12 @@ impl Condvar {
 
     pub(super) fn notify_one(&self) {
         self.0.notify_one();
+    }
+}
+
+/// Spins until there is something to see or the moment passes.
+pub(super) fn spin_until(seen: impl Fn() -> bool, moment: Instant) {
+    while !seen() && Instant::now() < moment {
+        hint::spin_loop();
     }
 }

@@ -24,6 +24,7 @@ pub(crate) fn count_forks() {
     }
 }
 
+#[inline]
 pub(crate) fn forks() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }

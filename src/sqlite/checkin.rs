@@ -14,10 +14,13 @@ use crate::ffi;
 use crate::metrics::Repair;
 
 /// Puts the connection right. `false` = it cannot be lent again.
+#[inline]
 pub(super) fn inspect(session: &ReadSession) -> bool {
-    if !session.was_touched() {
-        return !session.is_condemned();
-    }
+    if session.was_touched() { put_right(session) } else { !session.is_condemned() }
+}
+
+#[inline(never)]
+fn put_right(session: &ReadSession) -> bool {
     session.cut_interrupts();
     session.notice_busy_timeout();
     session.notice_last_error();

@@ -55,6 +55,7 @@ pub struct WriteGuard<'p> {
 }
 
 impl<'p> ReadGuard<'p> {
+    #[inline]
     pub(crate) fn new(guard: checkout::RoleGuard<'p, Manager>, place: Place) -> Self {
         guard.connection().lent_at(place);
         Self { guard }
@@ -97,6 +98,7 @@ impl<'p> ReadGuard<'p> {
 }
 
 impl<'p> WriteGuard<'p> {
+    #[inline]
     pub(crate) fn new(guard: checkout::RoleGuard<'p, Manager>, place: Place) -> Self {
         guard.connection().lent_at(place);
         Self { guard }
@@ -156,6 +158,7 @@ impl<'p> WriteGuard<'p> {
 impl Deref for ReadGuard<'_> {
     type Target = ReadSession;
 
+    #[inline]
     fn deref(&self) -> &ReadSession {
         self.guard.connection()
     }
@@ -164,6 +167,7 @@ impl Deref for ReadGuard<'_> {
 impl Deref for WriteGuard<'_> {
     type Target = Session;
 
+    #[inline]
     fn deref(&self) -> &Session {
         self.guard.connection()
     }

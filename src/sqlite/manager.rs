@@ -184,6 +184,7 @@ impl ManageConnection for Manager {
         Ok(())
     }
 
+    #[inline]
     fn has_broken(&self, session: &mut Session) -> bool {
         !checkin::inspect(session)
     }

@@ -29,6 +29,7 @@ pub use session::Session;
 pub use snapshot::Snapshot;
 pub use transaction::{Transaction, TryCommitError};
 
+pub(crate) use damage::Damage;
 pub(crate) use manager::{Manager, OnConnect, Recipe};
 pub(crate) use read_only::LeaveNoTrace;
 pub(crate) use transaction::run_hooks;

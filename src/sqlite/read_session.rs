@@ -145,6 +145,7 @@ impl ReadSession {
     }
 
     /// Notes where it was checked out or attached.
+    #[inline]
     pub(super) fn lent_at(&self, place: Place) {
         self.place.set(Some(place));
     }
@@ -199,10 +200,12 @@ impl ReadSession {
     }
 
     /// Whether anything was done with it in this checkout.
+    #[inline]
     pub(super) fn was_touched(&self) -> bool {
         self.touched.get()
     }
 
+    #[inline]
     pub(super) fn is_condemned(&self) -> bool {
         self.condemned.get()
     }

@@ -38,6 +38,7 @@ impl Session {
 impl Deref for Session {
     type Target = ReadSession;
 
+    #[inline]
     fn deref(&self) -> &ReadSession {
         &self.read
     }

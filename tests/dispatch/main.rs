@@ -30,7 +30,7 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
-use dispatch::{Answer, Dispatch};
+use dispatch::{Answer, Dispatch, Look};
 use holders::Asker;
 use model::{Model, Outcome};
 use queue::{Message, Turn, Waiter};
@@ -178,9 +178,13 @@ impl Run {
         let expected = self.model.wake(at, deadline, clock::now());
         let turn = match waiter.wait(Some(Instant::now())) {
             Some(Message::Turn(turn)) => Some(turn),
-            Some(Message::Look) => self.dispatch.look(&waiter, deadline),
-            None if deadline => self.dispatch.look(&waiter, true),
-            None => None,
+            Some(Message::Look) if !deadline => {
+                let turn = self.dispatch.look(&waiter, Look::Invited);
+                // Its alarm rings at once.
+                turn.or_else(|| self.dispatch.look(&waiter, Look::Again))
+            }
+            Some(Message::Look) | None if deadline => self.dispatch.look(&waiter, Look::Last),
+            Some(Message::Look) | None => None,
         };
         let found = match turn {
             Some(Turn::Connection(connection) | Turn::Room(connection)) => {

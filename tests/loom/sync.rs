@@ -5,6 +5,11 @@ use std::time::Instant;
 pub(crate) use loom::sync::MutexGuard;
 pub(crate) use loom::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
+// A hint for a thread that spins, which none does here.
+pub(crate) use std::sync::atomic::AtomicBool;
+
+pub(crate) fn spin_until(_: impl Fn() -> bool, _: Instant) {}
+
 /// Without poison, as `parking_lot`'s.
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
