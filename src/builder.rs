@@ -116,6 +116,10 @@ setters! {
     statement_timeout: Duration = statement_timeout, "std::time::Duration::from_secs(2)";
     /// What becomes of a connection after `rusqlite()`.
     after_raw: AfterRaw = after_raw, "tenure::AfterRaw::Discard";
+    /// The most closures that share one transaction.
+    group_commit_max_size: usize = group_commit_max_size, "128";
+    /// For how long closures are begun in one transaction.
+    group_commit_max_time: Duration = group_commit_max_time, "std::time::Duration::from_millis(1)";
     /// Say in the log that a checkout waited for so long; zero = never.
     slow_checkout_after: Duration = slow_checkout_after, "std::time::Duration::from_millis(100)";
     /// Say in the log that a connection has been held for so long; zero = never.

@@ -175,6 +175,7 @@ mod error;
 mod ffi;
 mod file;
 mod fork;
+mod group;
 mod housekeeping;
 mod log;
 pub mod metrics;

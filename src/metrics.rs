@@ -29,7 +29,7 @@ pub enum MetricKind {
     Counter,
     /// A present value.
     Gauge,
-    /// A distribution, in seconds.
+    /// A distribution.
     Histogram,
 }
 
@@ -80,6 +80,20 @@ pub const DURATION_BUCKETS: &[f64] = &[
     0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025,
     0.05, 0.1, 0.25, 0.5, 0.999, 2.5, 4.999, 9.999,
 ];
+
+/// Upper bounds for the buckets of `tenure_group_commit_size`: 1 to 1024 closures, each half a closure
+/// more, since a bound that is an integer would be written differently by Prometheus 3.
+///
+/// ```
+/// use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+/// use tenure::metrics::SIZE_BUCKETS;
+///
+/// let size = Matcher::Full("tenure_group_commit_size".to_owned());
+/// let recorder = PrometheusBuilder::new().set_buckets_for_metric(size, SIZE_BUCKETS)?.build_recorder();
+/// # Ok::<(), metrics_exporter_prometheus::BuildError>(())
+/// ```
+pub const SIZE_BUCKETS: &[f64] =
+    &[1.5, 2.5, 4.5, 8.5, 16.5, 32.5, 64.5, 128.5, 256.5, 512.5, 1024.5];
 
 /// Every metric that the crate records, and no other.
 ///
@@ -184,6 +198,27 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::Seconds,
         labels: &[("kind", TransactionKind::NAMES)],
         help: "How long a transaction was open, from BEGIN to its end.",
+    },
+    Metric {
+        name: "tenure_group_commits_total",
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &[("outcome", GroupOutcome::NAMES)],
+        help: "Closures given to group_commit, by what became of them.",
+    },
+    Metric {
+        name: "tenure_group_commit_size",
+        kind: MetricKind::Histogram,
+        unit: Unit::Count,
+        labels: &[],
+        help: "Closures that shared one transaction.",
+    },
+    Metric {
+        name: "tenure_group_commit_wait_seconds",
+        kind: MetricKind::Histogram,
+        unit: Unit::Seconds,
+        labels: &[],
+        help: "How long the first closure of a batch had waited when the batch began.",
     },
     Metric {
         name: "tenure_busy_wait_seconds",
@@ -315,6 +350,7 @@ label!(
     TransactionKind {
         Immediate => "immediate",
         Exclusive => "exclusive",
+        Group => "group",
         Snapshot => "snapshot",
     }
 );
@@ -326,6 +362,17 @@ label!(
         Busy => "busy",
         Panic => "panic",
         Error => "error",
+    }
+);
+label!(
+    /// What became of one caller's part of a group commit.
+    GroupOutcome {
+        Commit => "commit",
+        Rollback => "rollback",
+        Panic => "panic",
+        Aborted => "aborted",
+        Error => "error",
+        NotBegun => "not_begun",
     }
 );
 label!(
@@ -359,6 +406,7 @@ pub(crate) struct PoolMetrics {
     forked: Counter,
     damaged: Gauge,
     refused_for_damage: Vec<Counter>,
+    group: GroupMetrics,
 }
 
 impl PoolMetrics {
@@ -402,6 +450,7 @@ impl PoolMetrics {
             busy_refusals: by("tenure_busy_refusals_total", "op", Operation::NAMES),
             busy_wait: seconds("tenure_busy_wait_seconds", "op", Operation::NAMES),
             statement_timeouts: by("tenure_statement_timeouts_total", "role", OF_SQLITE.1),
+            group: GroupMetrics::new(name),
             forked: forked(name),
             damaged,
             refused_for_damage: OF_SQLITE.1.iter().map(refused_for_damage).collect(),
@@ -411,6 +460,10 @@ impl PoolMetrics {
 
     pub(crate) fn name(&self) -> &str {
         &self.pool
+    }
+
+    pub(crate) fn group(&self) -> &GroupMetrics {
+        &self.group
     }
 
     pub(crate) fn role(&self, role: &'static str) -> RoleMetrics {
@@ -463,6 +516,37 @@ impl PoolMetrics {
 
     pub(crate) fn damaged(&self) {
         self.damaged.set(1.0);
+    }
+}
+
+/// The handles of group commit.
+#[derive(Debug)]
+pub(crate) struct GroupMetrics {
+    commits: Vec<Counter>,
+    size: Histogram,
+    wait: Histogram,
+}
+
+impl GroupMetrics {
+    fn new(pool: &str) -> Self {
+        let commits = |outcome: &&'static str| counter!("tenure_group_commits_total", "pool" => pool.to_owned(), "outcome" => *outcome);
+        Self {
+            commits: GroupOutcome::NAMES.iter().map(commits).collect(),
+            size: histogram!("tenure_group_commit_size", "pool" => pool.to_owned()),
+            wait: histogram!("tenure_group_commit_wait_seconds", "pool" => pool.to_owned()),
+        }
+    }
+
+    pub(crate) fn ended(&self, outcome: GroupOutcome) {
+        self.commits[outcome as usize].increment(1);
+    }
+
+    pub(crate) fn size(&self, closures: usize) {
+        self.size.record(closures as f64);
+    }
+
+    pub(crate) fn waited(&self, waited: Duration) {
+        self.wait.record(waited);
     }
 }
 

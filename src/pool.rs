@@ -15,12 +15,14 @@ use std::time::{Duration, Instant};
 use crate::builder::Builder;
 use crate::checkout::{self, Wait};
 use crate::config::PoolConfig;
-use crate::error::{CheckoutError, CloseError, OpenError, ResizeError};
+use crate::error::{CheckoutError, CheckoutErrorKind, CloseError, Error, OpenError, ResizeError};
 use crate::fork::Birthplace;
+use crate::group::GroupQueue;
 use crate::housekeeping::Housekeeping;
-use crate::metrics::PoolName;
+use crate::metrics::{GroupMetrics, PoolName};
 use crate::sqlite::{Damage, Manager, ReadGuard, Recipe, Role, WriteGuard};
 use crate::status::PoolStatus;
+use crate::who::Place;
 
 /// A pool of connections to one SQLite database file.
 ///
@@ -53,6 +55,7 @@ struct Inner {
     readers: checkout::RolePool<Manager>,
     /// `None` with `access = "read-only"`.
     writer: Option<checkout::RolePool<Manager>>,
+    group: GroupQueue,
     recipe: Arc<Recipe>,
     _housekeeping: Housekeeping,
     /// Free for another pool when this one ends.
@@ -98,6 +101,7 @@ impl Pool {
         let inner = Inner {
             readers,
             writer,
+            group: GroupQueue::new(recipe.config.max_waiters),
             recipe,
             _housekeeping: housekeeping,
             _name: name,
@@ -355,6 +359,42 @@ impl Pool {
         })
     }
 
+    /// Whether this pool can write, now.
+    pub(crate) fn check_writer(&self) -> Result<(), CheckoutError> {
+        self.check_damage(Role::Write)?;
+        self.writer().map(drop)
+    }
+
+    /// The writing connection, for a caller that has waited already.
+    pub(crate) fn write_until(
+        &self,
+        deadline: Option<Instant>,
+        place: Place,
+    ) -> Result<WriteGuard<'_>, CheckoutError> {
+        let left =
+            deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+        self.check_damage(Role::Write)?;
+        let guard = self.writer()?.check_out(Wait::AtMost(left), place)?;
+        self.check_damage_again(Role::Write)?;
+        Ok(WriteGuard::new(guard, place))
+    }
+
+    /// Why the writing connection cannot be had, said without asking for it.
+    pub(crate) fn refuse_write(&self, kind: CheckoutErrorKind, started: Instant) -> Error {
+        match self.writer() {
+            Ok(writer) => writer.refuse(kind, started).into(),
+            Err(error) => error.into(),
+        }
+    }
+
+    pub(crate) fn group(&self) -> &GroupQueue {
+        &self.inner.group
+    }
+
+    pub(crate) fn group_metrics(&self) -> &GroupMetrics {
+        self.inner.recipe.metrics.group()
+    }
+
     fn is_forked(&self) -> bool {
         self.inner.birthplace.is_elsewhere()
     }
@@ -406,6 +446,9 @@ impl Pool {
     /// and idle connections are closed. Then it waits until those that are held have come back and
     /// are closed, at most for `deadline`; the last one to come back wakes it.
     ///
+    /// Callers of [`group_commit`](Self::group_commit) that were let in are served first, and writers that
+    /// come meanwhile with them.
+    ///
     /// It concerns every clone of the pool. Closing again is fine, and waits again for those still
     /// out. A pool need not be closed before it is dropped; what this adds is the certainty that
     /// nothing of it is at work any more, before a program ends or its file is moved.
@@ -433,6 +476,8 @@ impl Pool {
         let began = Instant::now();
         // One too far away to be represented is none.
         let deadline = began.checked_add(deadline);
+        self.inner.readers.close();
+        self.inner.group.close(deadline);
         self.inner.close();
         let held = |role: &checkout::RolePool<Manager>| role.wait_until_closed(deadline);
         let write = self.inner.writer.as_ref().map_or(Ok(()), held);
@@ -481,6 +526,7 @@ impl Pool {
             name: self.name().to_owned(),
             read: self.inner.readers.status(),
             write: self.inner.writer.as_ref().map(checkout::RolePool::status),
+            group_commit: self.inner.group.inside(),
         }
     }
 

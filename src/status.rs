@@ -26,6 +26,8 @@ pub struct PoolStatus {
     pub read: RoleStatus,
     /// The writing connection; `None` for a pool opened with `access = "read-only"`.
     pub write: Option<RoleStatus>,
+    /// How many callers are in [`group_commit`](crate::Pool::group_commit): waiting, or being served.
+    pub group_commit: usize,
 }
 
 /// The connections of one role.

@@ -46,3 +46,4 @@ pub use any::{Builder, Detached, Guard, Pool};
 pub(crate) use guard::{Detached as RoleDetached, Guard as RoleGuard, Pinned};
 pub(crate) use pool::{Pool as RolePool, Settings, Wait, WeakPool};
 pub(crate) use source::Manage;
+pub(crate) use threads::holds_any;

@@ -10,7 +10,7 @@ use super::guard::Guard;
 use super::holders::Place;
 use super::shared::Shared;
 use super::source::Manage;
-use crate::error::CheckoutError;
+use crate::error::{CheckoutError, CheckoutErrorKind};
 use crate::log::Log;
 use crate::metrics::RoleMetrics;
 use crate::status::{Holder, RoleStatus};
@@ -79,6 +79,11 @@ impl<M: Manage> Pool<M> {
         place: Place,
     ) -> Result<Guard<'static, M>, CheckoutError> {
         self.shared.check_out(wait, place).map(|lent| Guard::owned(Arc::clone(&self.shared), lent))
+    }
+
+    /// An error about a wait that took place elsewhere, for the same connections.
+    pub(crate) fn refuse(&self, kind: CheckoutErrorKind, started: Instant) -> CheckoutError {
+        self.shared.error(kind, started)
     }
 
     pub(crate) fn status(&self) -> RoleStatus {

@@ -330,7 +330,7 @@ impl<M: Manage> Shared<M> {
         }
     }
 
-    fn error(&self, kind: CheckoutErrorKind, started: Instant) -> CheckoutError {
+    pub(super) fn error(&self, kind: CheckoutErrorKind, started: Instant) -> CheckoutError {
         self.refusal(kind, started).into_error()
     }
 

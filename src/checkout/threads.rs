@@ -68,7 +68,7 @@ impl Drop for Holding {
 
 /// Whether the calling thread holds a connection of any pool. A guard that was leaked is one.
 #[inline]
-pub(super) fn holds_any() -> bool {
+pub(crate) fn holds_any() -> bool {
     HELD.with(Cell::get) > 0
 }
 

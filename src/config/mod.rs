@@ -63,6 +63,8 @@ pub use self::error::{ConfigError, ConfigFault};
 /// | `statement_cache` | 64 | 0 to 10000 | prepared statements kept by each connection |
 /// | `statement_timeout` | `"0s"` | 1 ms to 1 day, `"0s"` = none | stop statements that run for longer |
 /// | `after_raw` | `"inspect"` | `"inspect"`, `"discard"` | what becomes of a connection after `rusqlite()` |
+/// | `group_commit_max_size` | 64 | 1 to 100000 | closures that share one transaction |
+/// | `group_commit_max_time` | `"5ms"` | at most 1 day | begin no more closures in a transaction after so long |
 /// | `slow_checkout_after` | `"1s"` | at most 1 day, `"0s"` = never | say in the log that a checkout waited so long |
 /// | `long_held_after` | `"30s"` | at most 1 day, `"0s"` = never | say in the log that a connection is held so long |
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +130,12 @@ pub struct PoolConfig {
     pub statement_timeout: Duration,
     /// What becomes of a connection after [`rusqlite()`](crate::ReadSession::rusqlite).
     pub after_raw: AfterRaw,
+    /// The most closures of [`group_commit`](crate::Pool::group_commit) that share one transaction.
+    pub group_commit_max_size: usize,
+    /// For how long closures of [`group_commit`](crate::Pool::group_commit) are begun in one
+    /// transaction; one always is. It bounds how long plain writers wait for a batch.
+    #[serde(with = "humantime_serde")]
+    pub group_commit_max_time: Duration,
     /// Say in the log that a checkout waited for so long; zero = never.
     #[serde(with = "humantime_serde")]
     pub slow_checkout_after: Duration,
@@ -163,6 +171,8 @@ impl Default for PoolConfig {
             statement_cache: 64,
             statement_timeout: Duration::ZERO,
             after_raw: AfterRaw::Inspect,
+            group_commit_max_size: 64,
+            group_commit_max_time: Duration::from_millis(5),
             slow_checkout_after: Duration::from_secs(1),
             long_held_after: Duration::from_secs(30),
         }

@@ -34,6 +34,8 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("statement_cache", "0 to 10000"),
     ("statement_timeout", "a time such as \"2s\", \"1ms\" to \"1day\"; \"0s\" = none"),
     ("after_raw", "\"inspect\" or \"discard\""),
+    ("group_commit_max_size", "1 to 100000"),
+    ("group_commit_max_time", "a time such as \"5ms\", at most \"1day\""),
     ("slow_checkout_after", "a time such as \"1s\", at most \"1day\"; \"0s\" = never"),
     ("long_held_after", "a time such as \"30s\", at most \"1day\"; \"0s\" = never"),
 ];
@@ -78,6 +80,9 @@ pub(super) fn faults(config: &PoolConfig) -> Vec<ConfigFault> {
     let statement_is_right =
         statement.is_zero() || (Duration::from_millis(1)..=DAY).contains(&statement);
     check("statement_timeout", &format_args!("{statement:?}"), statement_is_right);
+    let (size, time) = (config.group_commit_max_size, config.group_commit_max_time);
+    check("group_commit_max_size", &size, (1..=100_000).contains(&size));
+    check("group_commit_max_time", &format_args!("{time:?}"), time <= DAY);
     let (slow, long) = (config.slow_checkout_after, config.long_held_after);
     check("slow_checkout_after", &format_args!("{slow:?}"), slow <= DAY);
     check("long_held_after", &format_args!("{long:?}"), long <= DAY);

@@ -116,6 +116,16 @@ pub enum CommitError {
         /// SQLite's reason.
         source: rusqlite::Error,
     },
+    /// Another closure of the same [group commit](crate::Pool::group_commit) made SQLite roll back the
+    /// whole transaction. Do the work again.
+    #[error(
+        "not committed, the work was rolled back: another closure of the same group commit made SQLite \
+         roll back the whole transaction ({source}); run the work again"
+    )]
+    AbortedWithBatch {
+        /// What SQLite said last.
+        source: rusqlite::Error,
+    },
     /// This process is a child of the one that opened the pool. The transaction is the parent's, to
     /// commit or not.
     #[error("not committed: {FORKED}")]
@@ -138,6 +148,32 @@ pub enum CommitError {
 }
 
 impl CommitError {
+    /// The same once more, for another caller of the same batch.
+    pub(crate) fn again(&self) -> Self {
+        let source = |source: &rusqlite::Error| match source {
+            rusqlite::Error::SqliteFailure(code, message) => {
+                rusqlite::Error::SqliteFailure(*code, message.clone())
+            }
+            other => rusqlite::Error::ToSqlConversionFailure(other.to_string().into()),
+        };
+        match self {
+            Self::Busy { waited, limit, source: cause } => {
+                Self::Busy { waited: *waited, limit: *limit, source: source(cause) }
+            }
+            Self::Interrupted { waited, source: cause } => {
+                Self::Interrupted { waited: *waited, source: source(cause) }
+            }
+            Self::NotOpen => Self::NotOpen,
+            Self::Refused { source: cause } => Self::Refused { source: source(cause) },
+            Self::AbortedWithBatch { source: cause } => {
+                Self::AbortedWithBatch { source: source(cause) }
+            }
+            Self::Forked => Self::Forked,
+            Self::Damaged => Self::Damaged,
+            Self::Unknown { source: cause } => Self::Unknown { source: source(cause) },
+        }
+    }
+
     /// Whether it is certain that nothing of the transaction was kept.
     ///
     /// ```

@@ -141,6 +141,23 @@ impl<W: Watch> Handle<W> {
         }
     }
 
+    /// Whether a constraint that is checked at COMMIT is violated now.
+    pub(crate) fn has_deferred_violations(&self) -> bool {
+        let (mut current, mut highest) = (0, 0);
+        // SAFETY: the handle is valid for the life of `self`; the call writes two numbers to where it
+        // is told.
+        unsafe {
+            ffi::sqlite3_db_status(
+                self.raw(),
+                ffi::SQLITE_DBSTATUS_DEFERRED_FKS,
+                &raw mut current,
+                &raw mut highest,
+                0,
+            );
+        }
+        current != 0
+    }
+
     /// Forgets which row was inserted last.
     pub(crate) fn forget_last_insert(&self) {
         // SAFETY: the handle is valid for the life of `self`; the call sets one number in it.

@@ -39,6 +39,15 @@ fn put_right(session: &ReadSession) -> bool {
     clean
 }
 
+/// Puts right what one part of a batch may have left to the next. `false` = there must be no next.
+pub(super) fn between_parts(session: &ReadSession) -> bool {
+    session.cut_interrupts();
+    session.notice_busy_timeout();
+    session.notice_last_error();
+    session.forget_part();
+    !session.is_condemned() && session.suspicion() == Suspicion::None
+}
+
 /// Also on a connection that will be closed: its locks would stay for as long as it cannot be.
 #[cold]
 fn end_what_is_open(session: &ReadSession) -> bool {

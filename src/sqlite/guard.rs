@@ -122,6 +122,10 @@ impl<'p> WriteGuard<'p> {
         Transaction::begin(self.guard.connection(), TransactionKind::Immediate)
     }
 
+    pub(crate) fn begin(&mut self, kind: TransactionKind) -> Result<Transaction<'_>, BeginError> {
+        Transaction::begin(self.guard.connection(), kind)
+    }
+
     /// Begins a transaction that, outside WAL mode, keeps readers out as well: BEGIN EXCLUSIVE.
     /// In WAL mode it does what [`transaction`](Self::transaction) does.
     ///

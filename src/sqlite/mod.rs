@@ -2,6 +2,7 @@
 //! the next borrower gets it.
 
 mod baseline;
+mod batch;
 mod busy;
 mod checkin;
 mod damage;
@@ -29,8 +30,9 @@ pub use session::Session;
 pub use snapshot::Snapshot;
 pub use transaction::{Transaction, TryCommitError};
 
+pub(crate) use batch::{Batch, Part};
 pub(crate) use damage::Damage;
 pub(crate) use manager::{Manager, OnConnect, Recipe};
 pub(crate) use read_only::LeaveNoTrace;
-pub(crate) use transaction::run_hooks;
+pub(crate) use transaction::{Hook, run_hooks};
 pub(crate) use version::check_wal_is_safe;

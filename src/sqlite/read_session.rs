@@ -23,7 +23,7 @@ use super::suspicion::Suspicion;
 use crate::ffi::Handle;
 use crate::fork::FORKED;
 use crate::log::Log;
-use crate::metrics::{Operation, PoolMetrics};
+use crate::metrics::{Operation, PoolMetrics, Repair};
 use crate::who::Place;
 
 /// What may be done with a reading connection.
@@ -239,6 +239,21 @@ impl ReadSession {
         self.statement_lent.set(false);
         self.put_heap_limits_back();
         self.busy().forget_runs();
+    }
+
+    /// The next part of a batch starts afresh, in the same transaction.
+    pub(super) fn forget_part(&self) {
+        self.forget_changes();
+        self.statement_lent.set(false);
+    }
+
+    /// Resets statements that were left in the middle of their rows, inside a transaction.
+    pub(super) fn reset_forgotten_statements(&self) {
+        if self.was_statement_lent() && self.connection.is_busy() {
+            self.metrics().repair(Repair::UnfinishedStatement);
+            self.log().repair(self.role.name(), self.place(), Repair::UnfinishedStatement.found());
+            self.connection.reset_statements();
+        }
     }
 
     fn forget_changes(&self) {

@@ -38,7 +38,7 @@ const COMMIT_RETRY: Duration = Duration::from_millis(1);
 pub(super) type Exactly<'g> = PhantomData<fn(&'g ()) -> &'g ()>;
 
 /// Runs after COMMIT.
-pub(super) type Hook = Box<dyn FnOnce()>;
+pub(crate) type Hook = Box<dyn FnOnce()>;
 
 /// The hooks of a transaction and of the savepoints released into it.
 pub(super) type Hooks = RefCell<Vec<Hook>>;
@@ -230,6 +230,11 @@ impl<'g> Transaction<'g> {
             // A failure condemns the connection by itself.
             let _ = self.session.roll_back();
         })
+    }
+
+    /// The hooks so far, which do not run at the commit then.
+    pub(super) fn take_hooks(&self) -> Vec<Hook> {
+        mem::take(&mut *self.hooks.borrow_mut())
     }
 
     fn commit_in_place(&mut self) -> Result<Vec<Hook>, CommitError> {

@@ -1,0 +1,236 @@
+//! One caller's work, on its way to the thread that runs it and back.
+//!
+//! The caller waits for one of three things: to be told to lead, its answer, or its deadline. Which of
+//! them comes first is decided under the request's own lock: work that was not begun when the deadline
+//! passes is taken back, and dropped on the caller's thread; work that was begun is waited for.
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{CommitError, Error};
+use crate::sqlite::Savepoint;
+use crate::who::Place;
+
+/// How the work ended.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Ended {
+    Well,
+    WithError,
+    WithPanic,
+}
+
+/// A request, whatever its types.
+pub(super) trait Job: Send + Sync {
+    fn place(&self) -> Place;
+
+    fn since(&self) -> Instant;
+
+    /// Tells the caller to lead; `false` = it has given up.
+    fn appoint(&self) -> bool;
+
+    /// From now on the work cannot be taken back; `false` = it was.
+    fn choose(&self) -> bool;
+
+    /// Runs the work that was chosen.
+    fn run(&self, savepoint: &mut Savepoint<'_>) -> Ended;
+
+    /// An error takes the place of what the work returned, but not of a panic.
+    fn fail(&self, error: Error);
+
+    /// A panic takes the place of what the work returned.
+    fn panicked(&self, panic: Panic);
+
+    /// Gives the caller what the work returned.
+    fn answer(&self);
+}
+
+pub(super) type Panic = Box<dyn std::any::Any + Send>;
+
+/// What the caller gets; `Err` = a panic that goes on in its thread.
+type Answer<T, E> = thread::Result<Result<T, E>>;
+
+enum State<F, T, E> {
+    Waiting(F),
+    /// Waiting, and told to lead.
+    Appointed(F),
+    Chosen(F),
+    /// With a thread, or given up.
+    Empty,
+    Ran(Answer<T, E>),
+    Answered(Answer<T, E>),
+}
+
+/// What a caller has waited for.
+pub(super) enum Told<T, E> {
+    Lead,
+    Answer(Answer<T, E>),
+    /// The deadline has passed; the work was not begun and never will be.
+    TooLate,
+}
+
+pub(super) struct Request<F, T, E> {
+    /// Never held while code of the application runs.
+    state: Mutex<State<F, T, E>>,
+    told: Condvar,
+    place: Place,
+    since: Instant,
+    span: tracing::Span,
+}
+
+impl<F, T, E> Request<F, T, E> {
+    pub(super) fn new(work: F, place: Place, since: Instant) -> Self {
+        Self {
+            state: Mutex::new(State::Waiting(work)),
+            told: Condvar::new(),
+            place,
+            since,
+            span: tracing::Span::current(),
+        }
+    }
+
+    /// By the caller.
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> Told<T, E> {
+        let mut state = self.state.lock();
+        let mut too_late = false;
+        loop {
+            match mem::replace(&mut *state, State::Empty) {
+                State::Answered(answer) => return Told::Answer(answer),
+                State::Appointed(work) => {
+                    *state = State::Appointed(work);
+                    return Told::Lead;
+                }
+                State::Waiting(work) if too_late => {
+                    drop(state);
+                    drop(work);
+                    return Told::TooLate;
+                }
+                other => *state = other,
+            }
+            too_late = match deadline {
+                Some(deadline) if matches!(*state, State::Waiting(_)) => {
+                    self.told.wait_until(&mut state, deadline).timed_out()
+                }
+                _ => {
+                    self.told.wait(&mut state);
+                    false
+                }
+            };
+        }
+    }
+
+    /// By the caller: takes the work back; `false` = it was begun.
+    pub(super) fn give_up(&self) -> bool {
+        let mut state = self.state.lock();
+        match mem::replace(&mut *state, State::Empty) {
+            State::Waiting(work) | State::Appointed(work) => {
+                drop(state);
+                drop(work);
+                true
+            }
+            other => {
+                *state = other;
+                false
+            }
+        }
+    }
+
+    fn replace(&self, state: State<F, T, E>) -> State<F, T, E> {
+        mem::replace(&mut *self.state.lock(), state)
+    }
+}
+
+impl<F, T, E> Job for Request<F, T, E>
+where
+    F: FnOnce(&mut Savepoint<'_>) -> Result<T, E> + Send,
+    T: Send,
+    E: From<Error> + Send,
+{
+    fn place(&self) -> Place {
+        self.place
+    }
+
+    fn since(&self) -> Instant {
+        self.since
+    }
+
+    fn appoint(&self) -> bool {
+        let mut state = self.state.lock();
+        match mem::replace(&mut *state, State::Empty) {
+            State::Waiting(work) => {
+                *state = State::Appointed(work);
+                drop(state);
+                self.told.notify_one();
+                true
+            }
+            other => {
+                *state = other;
+                false
+            }
+        }
+    }
+
+    fn choose(&self) -> bool {
+        let mut state = self.state.lock();
+        match mem::replace(&mut *state, State::Empty) {
+            State::Waiting(work) | State::Appointed(work) => {
+                *state = State::Chosen(work);
+                true
+            }
+            other => {
+                *state = other;
+                false
+            }
+        }
+    }
+
+    fn run(&self, savepoint: &mut Savepoint<'_>) -> Ended {
+        let State::Chosen(work) = self.replace(State::Empty) else {
+            unreachable!("only work that was chosen is run, and once");
+        };
+        let answer = catch_unwind(AssertUnwindSafe(|| self.span.in_scope(|| work(savepoint))));
+        let ended = match &answer {
+            Ok(Ok(_)) => Ended::Well,
+            Ok(Err(_)) => Ended::WithError,
+            Err(_) => Ended::WithPanic,
+        };
+        self.replace(State::Ran(answer));
+        ended
+    }
+
+    fn fail(&self, error: Error) {
+        let answer = match self.replace(State::Empty) {
+            State::Ran(Err(panic)) => Err(panic),
+            before => {
+                // What it owns may panic when it is dropped: then that is the answer.
+                let dropped = catch_unwind(AssertUnwindSafe(|| drop(before)));
+                dropped.and_then(|()| catch_unwind(AssertUnwindSafe(|| Err(E::from(error)))))
+            }
+        };
+        self.replace(State::Ran(answer));
+    }
+
+    fn panicked(&self, panic: Panic) {
+        let before = self.replace(State::Ran(Err(panic)));
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(before))) {
+            self.replace(State::Ran(Err(panic)));
+        }
+    }
+
+    fn answer(&self) {
+        let mut state = self.state.lock();
+        if let State::Ran(answer) = mem::replace(&mut *state, State::Empty) {
+            *state = State::Answered(answer);
+        }
+        drop(state);
+        self.told.notify_one();
+    }
+}
+
+/// What each caller of a batch is told when it was not committed, or may not have been.
+pub(super) fn not_committed(error: &CommitError) -> Error {
+    Error::Commit(error.again())
+}

@@ -1,0 +1,129 @@
+//! Several callers' work in one write transaction, each part undone by itself if need be.
+//!
+//! Every part runs in a savepoint of its own. What one part leaves on the connection must not reach
+//! the next, as nothing may reach the next borrower: rowid and change counts are forgotten and a
+//! statement left in the middle of its rows is reset between two parts; after a part that ran SQL of
+//! the kind check-in has to look for, or used the connection itself, the batch takes no more.
+//!
+//! SQLite itself can end a transaction in the middle of a part (ON CONFLICT ROLLBACK, disk full, I/O
+//! error). Then all parts before it are undone too, and nothing more may run: what did would be
+//! committed by itself. So the batch looks after every part whether its transaction and the part's
+//! savepoint are still there.
+//!
+//! A foreign key that is checked at COMMIT would refuse the whole batch for one part's fault. SQLite
+//! knows after each part whether there is such a violation, so that part is undone alone.
+
+use rusqlite::{Error, ffi};
+
+use super::checkin;
+use super::guard::WriteGuard;
+use super::savepoint::Savepoint;
+use super::suspicion::Suspicion;
+use super::transaction::{Hook, Transaction};
+use crate::error::{BeginError, CommitError, SavepointError};
+use crate::metrics::TransactionKind;
+use crate::who::Place;
+
+/// What became of a part.
+pub(crate) enum Part {
+    /// It goes into the file with the batch; these hooks run then.
+    Kept(Vec<Hook>),
+    /// It was undone because it wanted to be.
+    Undone,
+    /// It was undone because the commit would have been refused.
+    Refused(CommitError),
+    /// It could not be begun: there is no transaction any more.
+    NotBegun(SavepointError),
+    /// The whole transaction is gone, and all parts before it with it.
+    Lost,
+}
+
+/// A write transaction of several parts. Dropping it rolls back.
+pub(crate) struct Batch<'g> {
+    transaction: Transaction<'g>,
+    /// It takes no more parts.
+    full: bool,
+    lost: Option<CommitError>,
+}
+
+impl<'g> Batch<'g> {
+    pub(crate) fn begin(writer: &'g mut WriteGuard<'_>) -> Result<Self, BeginError> {
+        let transaction = writer.begin(TransactionKind::Group)?;
+        Ok(Self { transaction, full: false, lost: None })
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Runs a part; `work` says whether it is to be kept.
+    pub(crate) fn run(
+        &mut self,
+        place: Place,
+        work: impl FnOnce(&mut Savepoint<'_>) -> bool,
+    ) -> Part {
+        self.transaction.lent_at(place);
+        match run_in_savepoint(&mut self.transaction, work) {
+            Ok(part) => {
+                self.full = !checkin::between_parts(&self.transaction);
+                part.unwrap_or_else(|| Part::Kept(self.transaction.take_hooks()))
+            }
+            Err(part) => {
+                self.lose();
+                part
+            }
+        }
+    }
+
+    fn lose(&mut self) {
+        self.full = true;
+        // Only those who have the connection itself can have committed instead.
+        let error = if self.transaction.suspicion() == Suspicion::Raw {
+            CommitError::NotOpen
+        } else {
+            let source =
+                Error::SqliteFailure(ffi::Error::new(self.transaction.handle().last_error()), None);
+            CommitError::AbortedWithBatch { source }
+        };
+        self.lost.get_or_insert(error);
+    }
+
+    /// Commits what was kept; `Err` = nothing was, or it is not known.
+    pub(crate) fn commit(self) -> Result<(), CommitError> {
+        match self.lost {
+            Some(error) => Err(error),
+            None => self.transaction.commit_for_later_hooks().map(drop),
+        }
+    }
+}
+
+/// `Ok(None)` = it is kept; `Err` = the transaction is gone.
+fn run_in_savepoint(
+    transaction: &mut Transaction<'_>,
+    work: impl FnOnce(&mut Savepoint<'_>) -> bool,
+) -> Result<Option<Part>, Part> {
+    let mut savepoint = transaction.savepoint().map_err(Part::NotBegun)?;
+    let keep = work(&mut savepoint);
+    savepoint.reset_forgotten_statements();
+    let is_gone = savepoint.is_autocommit();
+    let refusal = if keep { deferred_violation(&savepoint) } else { None };
+    let ended = match keep && refusal.is_none() {
+        true => savepoint.commit().is_ok(),
+        false => savepoint.rollback().is_ok(),
+    };
+    if is_gone || !ended {
+        return Err(Part::Lost);
+    }
+    Ok(match refusal {
+        Some(source) => Some(Part::Refused(CommitError::Refused { source })),
+        None => (!keep).then_some(Part::Undone),
+    })
+}
+
+/// What COMMIT would say.
+fn deferred_violation(savepoint: &Savepoint<'_>) -> Option<Error> {
+    let source = ffi::Error::new(ffi::SQLITE_CONSTRAINT_FOREIGNKEY);
+    let message = "FOREIGN KEY constraint failed".to_owned();
+    let violated = !savepoint.is_autocommit() && savepoint.handle().has_deferred_violations();
+    violated.then(|| Error::SqliteFailure(source, Some(message)))
+}
