@@ -406,7 +406,7 @@ impl Pool {
     ///
     /// [`CloseError::StillOut`] with the holders when the deadline comes first. What they hold stays
     /// valid, and is closed when it comes back. A guard that the caller itself holds is among them:
-    /// drop it before.
+    /// drop it before. A connection that is being opened is waited for as well, and closed.
     ///
     /// ```
     /// use std::time::Duration;
@@ -434,7 +434,7 @@ impl Pool {
         }
         let still_out = |role: Result<(), _>| role.err().unwrap_or_default();
         let (read, write) = (still_out(read), still_out(write));
-        Err(CloseError::StillOut { waited: began.elapsed(), read, write })
+        Err(CloseError::StillOut { waited: began.elapsed(), read, write, any: Vec::new() })
     }
 }
 

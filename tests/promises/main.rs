@@ -15,6 +15,7 @@ mod extensions;
 mod faults;
 mod forgotten;
 mod interrupting;
+mod labels;
 mod leaks;
 mod logged;
 mod logging;
