@@ -101,8 +101,9 @@
 //! [`CheckoutErrorKind::Forked`] or the like, and what is dropped there neither rolls back nor closes
 //! nor deletes anything.
 //!
-//! **Nothing hidden.** Who holds and who waits is in [`Pool::status`]; what was counted and measured
-//! is in the metrics of [`metrics::METRICS`].
+//! **Nothing hidden.** Who holds and who waits is in [`Pool::status`], and what for if the holder has
+//! [said so](ReadGuard::set_label); what was counted and measured is in the metrics of
+//! [`metrics::METRICS`].
 //!
 //! # Limits
 //!
@@ -135,7 +136,11 @@
 //!   [`Detached`] belongs to no thread and is never noticed, except on the status page.
 //! * Threads that wait for each other's connections are noticed, in all pools of the process, and so
 //!   are those that would wait for themselves: see [`CheckoutErrorKind::WouldDeadlock`]. A thread that
-//!   waits for something else, a lock of yours or a channel, is not: there the deadline ends it.
+//!   waits for something else, a lock of yours or a channel, is not: there the deadline ends it. Nor is
+//!   a wait for a guard that was leaked by a thread that lives on, or for a leaked [`Detached`].
+//! * [`Pool::close`] waits for a connection that is being opened as well: one whose `on_connect` does
+//!   not return keeps it until its deadline. A pool that is only dropped does not wait; what is being
+//!   opened then is closed as soon as it is there.
 //! * [`Pool::resize`] goes up to 64 readers, or to what the pool was opened with if that is more, and
 //!   never down to none. There is one writer, always.
 //! * One process, one file: turns are taken among the threads of one pool. Against other processes, and

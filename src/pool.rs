@@ -363,8 +363,9 @@ impl Pool {
     ///
     /// More room goes to those who wait first; what nobody has asked for is opened in the background.
     /// Of fewer, idle connections are closed at once and the others as they come back: nobody is
-    /// interrupted, and until then [`status`](Self::status) shows more open than the limit. There is
-    /// one writer, always.
+    /// interrupted, and until then [`status`](Self::status) shows more open than the limit. Threads
+    /// that have to wait for each other because there are fewer are told so, as many as it takes
+    /// ([`WouldDeadlock`](crate::CheckoutErrorKind::WouldDeadlock)). There is one writer, always.
     ///
     /// [`config`](Self::config) goes on to say what the pool was opened with.
     ///
@@ -396,7 +397,8 @@ impl Pool {
 impl Pool {
     /// Closes the pool: from now on no connection is lent, whoever waits for one is told so at once,
     /// and idle connections are closed. Then it waits until those that are held have come back and
-    /// are closed, at most for `deadline`; the last one to come back wakes it.
+    /// are closed, and those that are being opened as well, at most for `deadline`; the last one
+    /// wakes it. After `Ok` no connection of the pool is open, but for those whose guards were leaked.
     ///
     /// It concerns every clone of the pool. Closing again is fine, and waits again for those still
     /// out. A pool need not be closed before it is dropped; what this adds is the certainty that
@@ -406,7 +408,7 @@ impl Pool {
     ///
     /// [`CloseError::StillOut`] with the holders when the deadline comes first. What they hold stays
     /// valid, and is closed when it comes back. A guard that the caller itself holds is among them:
-    /// drop it before. A connection that is being opened is waited for as well, and closed.
+    /// drop it before.
     ///
     /// ```
     /// use std::time::Duration;

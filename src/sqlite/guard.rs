@@ -82,9 +82,10 @@ impl<'p> ReadGuard<'p> {
     /// [`Pool::status`](crate::Pool::status), in errors of those who wait or close the pool, and in the
     /// log when a hold is long or a guard was leaked.
     ///
-    /// It ends with the hold, and goes with it through [`detach`](Self::detach). Another one replaces
-    /// it, an empty one removes it; one of more than 80 bytes is cut. It costs a lock that only those
-    /// who read the status take as well; a hold without one costs nothing. It is no place for secrets.
+    /// Set it before a transaction begins, which borrows the guard. It ends with the hold, and goes with
+    /// it through [`detach`](Self::detach). Another one replaces it, an empty one removes it; one of
+    /// more than 80 bytes is cut. It costs a lock that only those who read the status take as well; a
+    /// hold without one costs nothing. It is no place for secrets.
     ///
     /// ```
     /// let pool = tenure::testing::temporary()?;
