@@ -28,6 +28,7 @@ mod resizing;
 mod retry;
 mod session_state;
 mod setup;
+mod shrinking;
 mod snapshots;
 mod transactions;
 mod until;
