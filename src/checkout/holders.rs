@@ -159,7 +159,7 @@ impl Note {
         matches!(self.phase.load(Ordering::Relaxed), HELD | DETACHED)
     }
 
-    /// Changes with every hold.
+    /// Rises with every hold, by which one is told from another: by labels and by housekeeping.
     pub(super) fn version(&self) -> u64 {
         self.version.load(StdOrdering::Relaxed)
     }

@@ -141,7 +141,8 @@ fn the_metric_says_the_limit_in_force_when_two_change_it_at_once() {
             go.send(()).unwrap();
         });
         let expected = if last == "resize" { pool.status().read.limit as f64 } else { 0.0 };
-        assert_eq!(*max.lock().unwrap(), expected, "{last}");
+        let said = *max.lock().unwrap();
+        assert_eq!(said, expected, "{last}");
     }
 }
 
