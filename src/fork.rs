@@ -53,6 +53,7 @@ impl<T> PerProcess<T> {
 }
 
 /// What is said to whoever tries.
-pub(crate) const FORKED: &str = "this process was forked from the one that opened the pool: SQLite's \
-                                 locks stayed there, and to use its connections here would damage the \
-                                 database; open a pool of the child's own after the fork";
+pub(crate) const FORKED: &str = "this process was forked from the one that opened the pool: the \
+                                 connections are the parent's (SQLite's locks stayed there), and to use \
+                                 them here would damage what both are connected to; open a pool of the \
+                                 child's own after the fork";

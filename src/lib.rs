@@ -25,6 +25,12 @@
 //!     Ok(())
 //! })?;
 //!
+//! // Small writes of many threads share one commit. A caller that comes alone commits at once.
+//! pool.group_commit(|tx| {
+//!     tx.execute("INSERT INTO task (title) VALUES (?1)", ["share"])?;
+//!     Ok(())
+//! })?;
+//!
 //! // Several queries on one state of the database.
 //! pool.snapshot(|snapshot| {
 //!     snapshot.query_one("SELECT title FROM task WHERE id = ?1", [1], |row| {
@@ -101,8 +107,9 @@
 //! [`CheckoutErrorKind::Forked`] or the like, and what is dropped there neither rolls back nor closes
 //! nor deletes anything.
 //!
-//! **Nothing hidden.** Who holds and who waits is in [`Pool::status`]; what was counted and measured
-//! is in the metrics of [`metrics::METRICS`].
+//! **Nothing hidden.** Who holds and who waits is in [`Pool::status`], and what for if the holder has
+//! [said so](ReadGuard::set_label); what was counted and measured is in the metrics of
+//! [`metrics::METRICS`].
 //!
 //! # Limits
 //!
@@ -113,6 +120,10 @@
 //!   The SQL functions `changes()` and `total_changes()` go on to show the work of the holder before.
 //!   So do contents of a `:memory:` database that `on_connect` attached. What the look at a
 //!   connection after [`ReadSession::rusqlite`] cannot see is listed at [`AfterRaw::Inspect`].
+//! * A closure of [`Pool::group_commit`] that was begun is waited for without a deadline. One that waits
+//!   for a lock which another of its callers holds waits for ever: hold none while you call it. If
+//!   such a closure commits through [`ReadSession::rusqlite`], the others of its batch get
+//!   [`CommitError::NotOpen`], for what became of them is not known.
 //! * The busy handler and the progress handler are the pool's. One that `on_connect` sets is replaced.
 //! * A statement that is leaked (`mem::forget`) keeps its memory until its connection is closed. It
 //!   keeps the file open as well where whose a statement is cannot be told: with virtual table modules
@@ -135,7 +146,11 @@
 //!   [`Detached`] belongs to no thread and is never noticed, except on the status page.
 //! * Threads that wait for each other's connections are noticed, in all pools of the process, and so
 //!   are those that would wait for themselves: see [`CheckoutErrorKind::WouldDeadlock`]. A thread that
-//!   waits for something else, a lock of yours or a channel, is not: there the deadline ends it.
+//!   waits for something else, a lock of yours or a channel, is not: there the deadline ends it. Nor is
+//!   a wait for a guard that was leaked by a thread that lives on, or for a leaked [`Detached`].
+//! * [`Pool::close`] waits for a connection that is being opened as well: one whose `on_connect` does
+//!   not return keeps it until its deadline. A pool that is only dropped does not wait; what is being
+//!   opened then is closed as soon as it is there.
 //! * [`Pool::resize`] goes up to 64 readers, or to what the pool was opened with if that is more, and
 //!   never down to none. There is one writer, always.
 //! * One process, one file: turns are taken among the threads of one pool. Against other processes, and

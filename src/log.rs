@@ -149,6 +149,7 @@ impl Log {
             role,
             thread,
             place,
+            label = holder.label.as_deref(),
             ?held,
             "a connection is held for longer than `long_held_after`"
         );
@@ -159,12 +160,14 @@ impl Log {
     /// A thread has ended without giving back what it held. Rare, and never left out.
     pub(crate) fn leak(&self, role: &str, holder: &Holder) {
         let (pool, Holder { thread, place, held, .. }) = (&self.pool, holder);
+        let label = holder.label.as_deref();
         match role {
             "write" => tracing::error!(
                 pool,
                 role,
                 thread,
                 place,
+                label,
                 ?held,
                 "a guard was leaked, and its thread has ended; another connection is opened, but if a transaction was open the database stays locked until the program ends"
             ),
@@ -173,6 +176,7 @@ impl Log {
                 role,
                 thread,
                 place,
+                label,
                 ?held,
                 "a guard was leaked, and its thread has ended; another connection is opened"
             ),

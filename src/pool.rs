@@ -411,8 +411,9 @@ impl Pool {
     ///
     /// More room goes to those who wait first; what nobody has asked for is opened in the background.
     /// Of fewer, idle connections are closed at once and the others as they come back: nobody is
-    /// interrupted, and until then [`status`](Self::status) shows more open than the limit. There is
-    /// one writer, always.
+    /// interrupted, and until then [`status`](Self::status) shows more open than the limit. Threads
+    /// that have to wait for each other because there are fewer are told so, as many as it takes
+    /// ([`WouldDeadlock`](crate::CheckoutErrorKind::WouldDeadlock)). There is one writer, always.
     ///
     /// [`config`](Self::config) goes on to say what the pool was opened with.
     ///
@@ -444,7 +445,8 @@ impl Pool {
 impl Pool {
     /// Closes the pool: from now on no connection is lent, whoever waits for one is told so at once,
     /// and idle connections are closed. Then it waits until those that are held have come back and
-    /// are closed, at most for `deadline`; the last one to come back wakes it.
+    /// are closed, and those that are being opened as well, at most for `deadline`; the last one
+    /// wakes it. After `Ok` no connection of the pool is open, but for those whose guards were leaked.
     ///
     /// Callers of [`group_commit`](Self::group_commit) that were let in are served first, and writers that
     /// come meanwhile with them.
@@ -487,7 +489,7 @@ impl Pool {
         }
         let still_out = |role: Result<(), _>| role.err().unwrap_or_default();
         let (read, write) = (still_out(read), still_out(write));
-        Err(CloseError::StillOut { waited: began.elapsed(), read, write })
+        Err(CloseError::StillOut { waited: began.elapsed(), read, write, any: Vec::new() })
     }
 }
 

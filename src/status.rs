@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::who::Named;
+
 /// A picture of a pool at one moment. Made by [`Pool::status`](crate::Pool::status).
 ///
 /// ```
@@ -71,6 +73,8 @@ pub struct Holder {
     pub thread: String,
     /// `file:line:column` of the checkout.
     pub place: String,
+    /// What the holder calls it, see [`ReadGuard::set_label`](crate::ReadGuard::set_label).
+    pub label: Option<String>,
     /// For how long; serialised in seconds as `held_seconds`.
     #[serde(rename = "held_seconds", serialize_with = "seconds")]
     pub held: Duration,
@@ -95,6 +99,12 @@ pub struct Waiter {
     /// For how long so far; serialised in seconds as `waited_seconds`.
     #[serde(rename = "waited_seconds", serialize_with = "seconds")]
     pub waited: Duration,
+}
+
+impl Holder {
+    pub(crate) fn name(&self) -> Named<'_> {
+        Named { thread: &self.thread, label: self.label.as_deref() }
+    }
 }
 
 fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -122,11 +132,8 @@ fn write_role(f: &mut fmt::Formatter<'_>, name: &str, role: &RoleStatus) -> fmt:
     )?;
     for holder in &role.held {
         let detached = if holder.detached { ", detached" } else { "" };
-        writeln!(
-            f,
-            "    held {:.1?} by thread `{}` at {}{detached}",
-            holder.held, holder.thread, holder.place
-        )?;
+        let (held, name, place) = (holder.held, holder.name(), &holder.place);
+        writeln!(f, "    held {held:.1?} by {name} at {place}{detached}")?;
     }
     for waiter in &role.waiting {
         writeln!(

@@ -160,6 +160,26 @@ impl Workers {
     }
 }
 
+/// What is no database.
+struct Numbers;
+
+impl r2d2::ManageConnection for Numbers {
+    type Connection = u32;
+    type Error = std::io::Error;
+
+    fn connect(&self) -> std::io::Result<u32> {
+        Ok(7)
+    }
+
+    fn is_valid(&self, _: &mut u32) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn has_broken(&self, _: &mut u32) -> bool {
+        false
+    }
+}
+
 #[test]
 fn a_child_can_do_nothing_with_its_parents_pool_and_harms_nothing() {
     let _alone = alone();
@@ -186,6 +206,9 @@ fn a_child_can_do_nothing_with_its_parents_pool_and_harms_nothing() {
         .collect();
     let mut reader = pool.read_owned().unwrap();
     let detached = pool.read_owned().unwrap().detach();
+    let builder = tenure::checkout::Builder::default().name("numbers").limit(1);
+    let numbers = metrics::with_local_recorder(&recorder, || builder.build(Numbers)).unwrap();
+    let number = numbers.get_owned().unwrap();
     // Checking this one in would end the transaction, and count that.
     let left_open = pool.read_owned().unwrap();
     left_open.rusqlite().execute_batch("BEGIN; SELECT 1 FROM task").unwrap();
@@ -231,6 +254,15 @@ fn a_child_can_do_nothing_with_its_parents_pool_and_harms_nothing() {
             child.check("close", matches!(pool.close(short), Err(CloseError::Forked)));
             child.check("resize", matches!(pool.resize(2), Err(ResizeError::Forked)));
 
+            child.refused("get", numbers.get().map(drop));
+            child.check("close of any", matches!(numbers.close(short), Err(CloseError::Forked)));
+            let rendered = metrics.render();
+            let of_numbers = |line: &&str| line.starts_with("tenure_forked_total{pool=\"numbers\"");
+            let counted = rendered.lines().find(of_numbers);
+            child.check(&format!("{counted:?}"), counted.is_some_and(|line| line.ends_with(" 2")));
+            number.set_label("of the child");
+            reader.set_label("of the child");
+
             let refused = |result: tenure::rusqlite::Result<i64>| {
                 result.is_err_and(|error| error.to_string().contains("forked"))
             };
@@ -246,11 +278,15 @@ fn a_child_can_do_nothing_with_its_parents_pool_and_harms_nothing() {
             let detached_again = attached.detach();
             child.check("commit", matches!(tx.commit(), Err(CommitError::Forked)));
             let rendered = metrics.render();
-            let counted = rendered.lines().find(|line| line.starts_with("tenure_forked_total{"));
+            let of_the_pool = |line: &&str| {
+                line.starts_with("tenure_forked_total{") && !line.contains("\"numbers\"")
+            };
+            let counted = rendered.lines().find(of_the_pool);
             let count = counted.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
             child.check(&format!("counted: {counted:?}"), count.is_some_and(|count| count >= 17));
 
             drop(snapshot);
+            drop((numbers, number));
             drop((detached_again, reader, viewer, writer, interrupt));
             drop(left_open);
             let counted = |line: &&str| {

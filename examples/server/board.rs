@@ -1,7 +1,7 @@
 //! The task board: every SQL statement of the server, and what each means for a task.
 //!
-//! Whatever changes a task is one IMMEDIATE transaction of [`Pool::transaction`]: the decision and
-//! the write see the same state, and nothing comes between. What belongs together in an answer is
+//! Whatever changes a task is one IMMEDIATE transaction, mostly of [`Pool::transaction`]: the decision
+//! and the write see the same state, and nothing comes between. What belongs together in an answer is
 //! read in one [`Pool::snapshot`]. Events are counted in hooks that run after COMMIT, so that a
 //! counter never shows what was rolled back.
 
@@ -262,16 +262,19 @@ fn not_yours(task: Task, worker: &str) -> Error {
 
 /// Opens again what is claimed by workers who have not been heard of in time; returns how many.
 pub(crate) fn reclaim(pool: &Pool) -> Result<usize, Error> {
-    pool.transaction(|tx| {
-        let reclaimed = tx
-            .prepare_cached(
-                "UPDATE tasks SET state = 'open', claimed_by = NULL, claim_expires_at = NULL
-                 WHERE state = 'claimed' AND claim_expires_at <= ?1",
-            )?
-            .execute([now()])?;
-        tx.on_commit(move || count(Event::Reclaimed, reclaimed as u64));
-        Ok(reclaimed)
-    })
+    let mut writer = pool.write()?;
+    // It goes through all claims: whoever waits for it meanwhile is to see what for.
+    writer.set_label("taking back expired claims");
+    let tx = writer.transaction()?;
+    let reclaimed = tx
+        .prepare_cached(
+            "UPDATE tasks SET state = 'open', claimed_by = NULL, claim_expires_at = NULL
+             WHERE state = 'claimed' AND claim_expires_at <= ?1",
+        )?
+        .execute([now()])?;
+    tx.on_commit(move || count(Event::Reclaimed, reclaimed as u64));
+    tx.commit()?;
+    Ok(reclaimed)
 }
 
 /// Whether [`reclaim`] would find something: a read, which needs no turn at the writer.

@@ -5,6 +5,7 @@
 //! check-in; `is_valid` is not asked, for a check at checkout comes too early to be relied on, and is
 //! paid by everybody.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 use std::panic::Location;
@@ -17,11 +18,11 @@ use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::{RoleDetached, RoleGuard, RolePool, Settings, Wait};
 use crate::config::PoolConfig;
-use crate::error::{CheckoutError, OpenError};
+use crate::error::{CheckoutError, CloseError, OpenError};
 use crate::housekeeping::Housekeeping;
 use crate::log::Log;
 use crate::metrics::{PoolName, RoleMetrics};
-use crate::status::{Holder, RoleStatus};
+use crate::status::RoleStatus;
 
 const ROLE: &str = "any";
 
@@ -319,18 +320,26 @@ impl<M: ManageConnection<Error: Send + Sync>> Pool<M> {
         self.inner.role.publish_metrics();
     }
 
-    /// Lends no more connections, tells those who wait, and waits until all have come back.
+    /// Lends no more connections, tells those who wait, and waits until all have come back and what
+    /// is being opened is closed as well, at most for `deadline`. Closing again is fine.
     ///
     /// # Errors
     ///
-    /// Who has one still when `deadline` has passed. Their guards stay valid. In a child that was
-    /// forked from the process that opened the pool nothing is done, and nobody is named.
-    pub fn close(&self, deadline: Duration) -> Result<(), Vec<Holder>> {
-        if self.inner.role.is_forked() {
-            return Err(Vec::new());
+    /// [`CloseError::StillOut`] with those who have one still when `deadline` has passed, in `any`.
+    /// Their guards stay valid. [`CloseError::Forked`] in a child that was forked from the process
+    /// that opened the pool; there nothing is done.
+    pub fn close(&self, deadline: Duration) -> Result<(), CloseError> {
+        let role = &self.inner.role;
+        if role.is_forked() {
+            role.count_forked();
+            return Err(CloseError::Forked);
         }
-        self.inner.role.close();
-        self.inner.role.wait_until_closed(Instant::now().checked_add(deadline))
+        let began = Instant::now();
+        role.close();
+        role.wait_until_closed(began.checked_add(deadline)).map_err(|any| {
+            let (read, write) = (Vec::new(), Vec::new());
+            CloseError::StillOut { waited: began.elapsed(), read, write, any }
+        })
     }
 }
 
@@ -357,6 +366,12 @@ pub struct Guard<'p, M: ManageConnection<Error: Send + Sync>> {
 }
 
 impl<M: ManageConnection<Error: Send + Sync>> Guard<'_, M> {
+    /// Gives this hold a label that says what it is for, as
+    /// [`ReadGuard::set_label`](crate::ReadGuard::set_label) does.
+    pub fn set_label(&self, label: impl Into<Cow<'static, str>>) {
+        self.guard.set_label(label.into());
+    }
+
     /// Makes the connection ready to be moved to another thread. It stays checked out.
     pub fn detach(self) -> Detached<M> {
         Detached { detached: self.guard.detach() }

@@ -264,7 +264,7 @@ impl<T> Dispatch<T> {
     pub(super) fn look(&self, waiter: &Waiter<T>, look: Look) -> Option<Turn<T>> {
         let mut told = Told::nobody();
         let mut state = self.state.lock();
-        let Some(at) = state.queue.before(waiter) else {
+        let Some(at) = state.queue.before(waiter.number) else {
             // Granted at the same moment.
             return waiter.turn();
         };
@@ -283,6 +283,21 @@ impl<T> Dispatch<T> {
         let (slot, connection) = spare?;
         self.slots.note(slot).hand_over(&waiter.asker, now);
         Some(Turn::Connection(connection))
+    }
+
+    /// Tells the waiter of that number that it waits in vain; `false` = it has left the queue already.
+    pub(super) fn refuse(&self, number: u64) -> bool {
+        let mut told = Told::nobody();
+        let mut state = self.state.lock();
+        let now = clock::now();
+        let refused = state.queue.before(number).and_then(|at| state.queue.remove(at, now));
+        let found = refused.is_some();
+        if let Some(waiter) = refused {
+            told.tell(waiter, Message::Turn(Turn::WouldDeadlock));
+            self.settle(&mut state, now, &mut told);
+        }
+        drop(state);
+        found
     }
 
     /// The connection of this slot is gone: there is room for another.
@@ -514,7 +529,7 @@ impl<T> Dispatch<T> {
 
     /// Whether the waiter of that number has neither left the queue nor been granted a turn.
     pub(super) fn is_waiting(&self, number: u64) -> bool {
-        self.state.lock().queue.has(number)
+        self.state.lock().queue.before(number).is_some()
     }
 
     /// Who waits and since when, in the order in which they will be served.

@@ -7,6 +7,7 @@
 //! gives a value that can travel and do nothing else, and `attach` makes a guard of it where it
 //! arrives.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::mem;
 use std::sync::Arc;
@@ -72,6 +73,13 @@ impl<'p, M: Manage> Guard<'p, M> {
     pub(crate) fn connection(&self) -> &M::Connection {
         let lent = self.lent.as_ref().expect("a guard has its connection until it is dropped");
         &lent.connection.connection
+    }
+
+    /// What the holder calls this hold, until it ends.
+    pub(crate) fn set_label(&self, label: Cow<'static, str>) {
+        if let Some(lent) = &self.lent {
+            self.owner.shared().set_label(lent, label);
+        }
     }
 
     pub(crate) fn detach(mut self) -> Detached<M> {

@@ -61,6 +61,8 @@ pub(super) struct Held {
     /// On [`clock::now`](super::clock::now)'s scale.
     pub(super) since: u64,
     pub(super) detached: bool,
+    /// Of the note.
+    pub(super) version: u64,
 }
 
 /// What is noted about the connection of one slot.
@@ -157,7 +159,7 @@ impl Note {
         matches!(self.phase.load(Ordering::Relaxed), HELD | DETACHED)
     }
 
-    /// Changes with every hold.
+    /// Rises with every hold, by which one is told from another: by labels and by housekeeping.
     pub(super) fn version(&self) -> u64 {
         self.version.load(StdOrdering::Relaxed)
     }
@@ -181,7 +183,8 @@ impl Note {
             // A connection that changes hands without pause is better seen blurred than not at all.
             if steady || look == LOOKS - 1 {
                 let holder = Asker { number, thread: thread?, place: place? };
-                return Some(Held { holder, since, detached: phase == DETACHED });
+                let detached = phase == DETACHED;
+                return Some(Held { holder, since, detached, version: before });
             }
         }
         None

@@ -24,10 +24,11 @@ impl<M: Manage> Shared<M> {
         let now = clock::now();
         let mut count = 0;
         let mut reported = self.reported.0.lock();
-        for (note, reported) in self.dispatch.notes().zip(reported.iter_mut()) {
+        let notes = self.dispatch.notes().zip(reported.iter_mut()).enumerate();
+        for (slot, (note, reported)) in notes {
             let version = note.version();
             let Some(held) = note.held() else { continue };
-            let holder = held.describe(now);
+            let holder = self.describe(slot, &held, now);
             if holder.held < limit {
                 continue;
             }

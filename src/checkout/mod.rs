@@ -11,9 +11,11 @@
 //! * `slots` holds the idle connections; a checkout that finds one takes no lock;
 //! * `queue` holds the waiters, in order of arrival;
 //! * `dispatch` decides who gets which connection, and keeps to the limit;
-//! * `holders` knows who has what, since when, taken where;
+//! * `holders` knows who has what, since when, taken where, and `labels` what the holder calls it;
 //! * `deadlock` finds out who would wait in vain;
 //! * `counts` counts, `clock` tells the time and `threads` who asks, without being in anybody's way;
+//! * `sources` is where connections come from: r2d2, through a `source` for each slot; `openings` counts
+//!   what it is opening;
 //! * `shared` opens, inspects and closes; `old` closes for age; `long_holds` says who does not give back, and
 //!   `leaks` regains what nobody can; `picture` shows it all;
 //! * `guard` is the proof of ownership that a holder has in hand.
@@ -29,15 +31,18 @@ mod deadlock;
 mod dispatch;
 mod guard;
 mod holders;
+mod labels;
 mod leaks;
 mod long_holds;
 mod old;
+mod openings;
 mod picture;
 mod pool;
 mod queue;
 mod shared;
 mod slots;
 mod source;
+mod sources;
 mod sync;
 mod threads;
 

@@ -4,23 +4,23 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::clock;
-use super::holders::Held;
+use super::holders::{Held, Note};
 use super::shared::Shared;
 use super::source::Manage;
 use crate::status::{Holder, RoleStatus, Waiter};
 
-impl Held {
-    pub(super) fn describe(&self, now: u64) -> Holder {
+impl<M: Manage> Shared<M> {
+    /// What the note of this slot has said.
+    pub(super) fn describe(&self, slot: usize, held: &Held, now: u64) -> Holder {
         Holder {
-            thread: self.holder.thread_name(),
-            place: self.holder.place.to_string(),
-            held: Duration::from_nanos(now.saturating_sub(self.since)),
-            detached: self.detached,
+            thread: held.holder.thread_name(),
+            place: held.holder.place.to_string(),
+            label: self.labels.of(slot, held.version),
+            held: Duration::from_nanos(now.saturating_sub(held.since)),
+            detached: held.detached,
         }
     }
-}
 
-impl<M: Manage> Shared<M> {
     /// No checkout that finds an idle connection waits for this, and none that does not for longer
     /// than it takes to copy who waits.
     pub(super) fn status(&self) -> RoleStatus {
@@ -42,15 +42,16 @@ impl<M: Manage> Shared<M> {
             idle: self.idle(),
             held: self.held(),
             waiting: waiting.collect(),
-            last_connect_error: self.last_failure.get().map(|cause| cause.to_string()),
+            last_connect_error: self.sources.last_failure().map(|cause| cause.to_string()),
         }
     }
 
     /// Who holds a connection, the longest first.
     pub(super) fn held(&self) -> Vec<Holder> {
         let now = clock::now();
-        let held = self.dispatch.notes().filter_map(super::holders::Note::held);
-        let mut held: Vec<_> = held.map(|held| held.describe(now)).collect();
+        let notes = self.dispatch.notes().map(Note::held).enumerate();
+        let held = notes.filter_map(|(slot, held)| Some(self.describe(slot, &held?, now)));
+        let mut held: Vec<_> = held.collect();
         held.sort_by_key(|holder| Reverse(holder.held));
         held
     }

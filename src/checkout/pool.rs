@@ -123,6 +123,11 @@ impl<M: Manage> Pool<M> {
         self.shared.is_forked()
     }
 
+    /// Somebody in a forked child has tried what cannot be done there.
+    pub(crate) fn count_forked(&self) {
+        self.shared.count_forked();
+    }
+
     /// No more checkouts; idle connections are closed now, the others as they come back.
     pub(crate) fn close(&self) {
         self.shared.close();
@@ -143,9 +148,11 @@ impl<M: Manage> Pool<M> {
 
 /// The end.
 impl<M: Manage> Pool<M> {
-    /// After [`close`](Self::close): waits until the last connection is closed; else who has one.
+    /// After [`close`](Self::close): waits until the last connection is closed, those included
+    /// that r2d2 was opening for somebody who has given up; else who has one.
     pub(crate) fn wait_until_closed(&self, deadline: Option<Instant>) -> Result<(), Vec<Holder>> {
-        if self.shared.dispatch.wait_for_the_last(deadline) {
+        let shared = &self.shared;
+        if shared.dispatch.wait_for_the_last(deadline) && shared.sources.end(deadline) {
             Ok(())
         } else {
             Err(self.shared.held())

@@ -20,6 +20,8 @@ pub(super) enum Turn<T> {
     Room(usize),
     /// The pool was closed.
     Closed,
+    /// The limit has become less, and to wait on would be in vain.
+    WouldDeadlock,
 }
 
 /// What a waiter is told.
@@ -162,21 +164,17 @@ impl<T> Queue<T> {
         Some(entry.waiter)
     }
 
-    /// How many are before this waiter; `None` when it is not in the queue any more.
-    pub(super) fn before(&self, waiter: &Waiter<T>) -> Option<usize> {
-        self.entries.binary_search_by_key(&waiter.number, |entry| entry.waiter.number).ok()
+    /// How many are before the waiter of this number; `None` when it is not in the queue any more.
+    pub(super) fn before(&self, number: u64) -> Option<usize> {
+        self.entries.binary_search_by_key(&number, |entry| entry.waiter.number).ok()
     }
 
-    /// Whether the waiter of that number is in the queue still.
-    pub(super) fn has(&self, number: u64) -> bool {
-        self.entries.binary_search_by_key(&number, |entry| entry.waiter.number).is_ok()
-    }
-
-    pub(super) fn remove(&mut self, at: usize, now: u64) {
-        self.entries.remove(at);
+    pub(super) fn remove(&mut self, at: usize, now: u64) -> Option<Arc<Waiter<T>>> {
+        let entry = self.entries.remove(at)?;
         if at == 0 {
             self.first_since = now;
         }
+        Some(entry.waiter)
     }
 
     /// Has the waiter at this place told to look, unless it has been already.

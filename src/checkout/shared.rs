@@ -9,17 +9,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use super::clock;
 use super::counts::AllCounts;
-use super::deadlock::Waiting;
+use super::deadlock::{self, Waiting};
 use super::dispatch::{Answer, Dispatch, Look};
 use super::holders::{Asker, Place};
-use super::leaks::Leaks;
+use super::labels::Labels;
 use super::long_holds::Reported;
 use super::old::Idleness;
 use super::pool::{Settings, Wait};
 use super::queue::Turn;
-use super::source::{LastFailure, Manage, Notes, Source};
+use super::source::{Manage, Source};
+use super::sources::Sources;
 use super::threads;
 use crate::error::{CheckoutError, CheckoutErrorKind, Refusal};
 use crate::fork::Birthplace;
@@ -27,10 +30,6 @@ use crate::metrics::{CheckoutOutcome, CloseReason};
 
 /// How long opening one of the first connections may take.
 const FILL_PATIENCE: Duration = Duration::from_secs(5);
-
-/// The longest pause that r2d2 makes between two tries is half of this. It gives back-off under a
-/// lasting fault, and connections soon after the fault is gone.
-const R2D2_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long one try to reopen a connection in the background may take.
 const REOPEN_PATIENCE: Duration = Duration::from_millis(500);
@@ -51,20 +50,25 @@ pub(super) struct Lent<M: Manage> {
 pub(super) struct Shared<M: Manage> {
     pub(super) settings: Settings,
     manager: Arc<M>,
-    pub(super) last_failure: Arc<LastFailure>,
+    pub(super) sources: Sources<M>,
     /// Boxed, so that a hand-over is the exchange of a pointer.
     pub(super) dispatch: Dispatch<Box<Lent<M>>>,
     pub(super) counts: AllCounts,
+    pub(super) labels: Labels,
     pub(super) idleness: Idleness,
     pub(super) reported: Reported,
     birthplace: Birthplace,
-    pub(super) leaks: Leaks<M>,
+    /// Locked while a connection is given up, and by whoever comes to write its note or to give it back
+    /// from a thread that has ended, so that either comes first.
+    pub(super) giving_up: Mutex<()>,
+    /// Locked while the limit is changed and the metric set, so that the two agree in the end.
+    resizing: Mutex<()>,
 }
 
 impl<M: Manage> Shared<M> {
     pub(super) fn new(manager: M, settings: Settings) -> Self {
         let manager = Arc::new(manager);
-        let last_failure = Arc::new(LastFailure::new(settings.role));
+        let opener = Arc::clone(&settings.opener);
         let ceiling = settings.ceiling.max(settings.limit);
         settings.metrics.limit.set(settings.limit as f64);
         clock::start_over_in_child();
@@ -72,12 +76,14 @@ impl<M: Manage> Shared<M> {
         Self {
             dispatch: Dispatch::new(settings.limit, ceiling, settings.max_waiters, overtaking),
             counts: AllCounts::new(ceiling),
+            labels: Labels::new(ceiling),
             idleness: Idleness::new(ceiling),
             reported: Reported::new(ceiling),
-            leaks: Leaks::new(),
+            giving_up: Mutex::new(()),
+            resizing: Mutex::new(()),
+            sources: Sources::new(settings.role, Arc::clone(&manager), opener),
             settings,
             manager,
-            last_failure,
             birthplace: Birthplace::here(),
         }
     }
@@ -95,11 +101,6 @@ impl<M: Manage> Shared<M> {
         mem::forget(Arc::clone(self));
     }
 
-    /// An r2d2 pool beside the usual one.
-    pub(super) fn new_source(&self, limit: usize) -> r2d2::Pool<Source<M>> {
-        new_source(limit, &self.manager, &self.last_failure, &self.settings)
-    }
-
     pub(super) fn fill(&self) -> Result<(), CheckoutError> {
         while let Some(slot) = self.dispatch.room() {
             let now = Instant::now();
@@ -108,24 +109,6 @@ impl<M: Manage> Shared<M> {
         }
         Ok(())
     }
-}
-
-fn new_source<M: Manage>(
-    limit: usize,
-    manager: &Arc<M>,
-    last_failure: &Arc<LastFailure>,
-    settings: &Settings,
-) -> r2d2::Pool<Source<M>> {
-    r2d2::Pool::builder()
-        .max_size(u32::try_from(limit).unwrap_or(u32::MAX))
-        .min_idle(Some(0))
-        .max_lifetime(None)
-        .idle_timeout(None)
-        .connection_timeout(R2D2_TIMEOUT)
-        .test_on_check_out(false)
-        .error_handler(Box::new(Notes(Arc::clone(last_failure))))
-        .thread_pool(Arc::clone(&settings.opener))
-        .build_unchecked(Source::new(Arc::clone(manager), Arc::clone(last_failure)))
 }
 
 /// The checkout.
@@ -155,8 +138,12 @@ impl<M: Manage> Shared<M> {
 
     #[cold]
     fn refuse_forked(&self) -> CheckoutError {
-        self.settings.metrics.forked.increment(1);
+        self.count_forked();
         CheckoutError::forked(self.settings.role)
+    }
+
+    pub(super) fn count_forked(&self) {
+        self.settings.metrics.forked.increment(1);
     }
 
     #[cold]
@@ -220,16 +207,13 @@ impl<M: Manage> Shared<M> {
             Answer::Closed => return Err(self.error(CheckoutErrorKind::Closed, started)),
             Answer::Wait(waiter) => waiter,
         };
-        let turn = match Waiting::begin(self, waiter.number, place) {
-            Ok(_listed) => self.dispatch.wait(&waiter, deadline),
+        let (turn, holders) = match Waiting::begin(self, waiter.number, place) {
+            Ok(waiting) => (self.dispatch.wait(&waiter, deadline), waiting.end()),
             // A turn that was granted at this very moment is taken.
-            Err(holders) => match self.dispatch.look(&waiter, Look::Last) {
-                None => {
-                    let refusal = self.refusal(CheckoutErrorKind::WouldDeadlock, started);
-                    return Err(Refusal { holders, ..refusal }.into_error());
-                }
-                turn => turn,
-            },
+            Err(holders) => {
+                let turn = self.dispatch.look(&waiter, Look::Last);
+                (Some(turn.unwrap_or(Turn::WouldDeadlock)), holders)
+            }
         };
         let lent = match turn {
             Some(Turn::Connection(mut lent)) => {
@@ -238,6 +222,10 @@ impl<M: Manage> Shared<M> {
             }
             Some(Turn::Room(slot)) => self.open_for(slot, place, started, deadline)?,
             Some(Turn::Closed) => return Err(self.error(CheckoutErrorKind::Closed, started)),
+            Some(Turn::WouldDeadlock) => {
+                let refusal = self.refusal(CheckoutErrorKind::WouldDeadlock, started);
+                return Err(Refusal { holders, ..refusal }.into_error());
+            }
             None => {
                 let mut refusal = self.refusal(CheckoutErrorKind::Timeout, started);
                 // Nobody is in the way: it is the opening that takes so long.
@@ -301,9 +289,11 @@ impl<M: Manage> Shared<M> {
         // r2d2 adds its time-out to the clock and would panic on an overflow.
         let patience =
             patience.saturating_sub(asked - started).min(Duration::from_secs(86_400 * 365));
-        let source = self.leaks.source(slot, || self.new_source(1));
+        let source = self.sources.of(slot);
         match source.get_timeout(patience) {
-            Ok(connection) => {
+            Ok(mut connection) => {
+                // From here on it is the slot that counts it.
+                connection.opening = None;
                 self.settings.metrics.opened.increment(1);
                 let note = self.dispatch.note(slot);
                 note.opened(clock::now());
@@ -318,10 +308,12 @@ impl<M: Manage> Shared<M> {
             }
             Err(_) => {
                 if self.dispatch.is_closed() || slot >= self.dispatch.limit() {
-                    self.leaks.forget(|one| one == slot);
+                    self.sources.forget(|one| one == slot);
                 }
+                // Or it might open one when the slot is empty and the pool said to be closed.
+                drop(source);
                 self.dispatch.vacate(slot);
-                let kind = match self.last_failure.get() {
+                let kind = match self.sources.last_failure() {
                     Some(_) => CheckoutErrorKind::Connect,
                     None => CheckoutErrorKind::Timeout,
                 };
@@ -345,7 +337,7 @@ impl<M: Manage> Shared<M> {
             waiting: self.dispatch.waiting(),
             longest: (!held.is_empty()).then(|| held.swap_remove(0)),
             holders: Vec::new(),
-            cause: self.last_failure.get(),
+            cause: self.sources.last_failure(),
         }
     }
 }
@@ -385,7 +377,8 @@ impl<M: Manage> Shared<M> {
     /// A connection has come to the calling thread.
     pub(super) fn attach(&self, lent: &Lent<M>, place: Place) {
         if self.is_current(lent) {
-            self.dispatch.note(lent.slot).attach(place);
+            let note = self.dispatch.note(lent.slot);
+            self.labels.carry(lent.slot, note, || note.attach(place));
         }
     }
 
@@ -482,16 +475,20 @@ impl<M: Manage> Shared<M> {
 
     /// `false` = the pool is closed.
     pub(super) fn resize(&self, limit: usize) -> bool {
+        let resizing = self.resizing.lock();
         let before = self.dispatch.limit();
-        let Some(surplus) = self.dispatch.resize(limit) else {
+        let Some(surplus) = deadlock::look_again(|| self.dispatch.resize(limit)) else {
             return false;
         };
         self.settings.metrics.limit.set(limit as f64);
+        drop(resizing);
         for (_, lent) in surplus {
             let slot = self.close_connection(*lent, CloseReason::Resized);
             self.dispatch.vacate_surplus(slot);
         }
-        self.leaks.forget(|slot| slot >= limit);
+        // Somebody else may have raised it again.
+        let in_force = self.dispatch.limit();
+        self.sources.forget(|slot| slot >= in_force);
         if limit > before {
             // What nobody has asked for is opened in the background.
             while self.dispatch.miss() {}
@@ -501,11 +498,14 @@ impl<M: Manage> Shared<M> {
     }
 
     pub(super) fn close(&self) {
+        let resizing = self.resizing.lock();
+        let idle = self.dispatch.close();
         self.settings.metrics.limit.set(0.0);
-        for (_, lent) in self.dispatch.close() {
+        drop(resizing);
+        for (_, lent) in idle {
             self.discard(*lent, CloseReason::PoolClosed);
         }
-        self.leaks.forget(|_| true);
+        self.sources.forget(|_| true);
         self.publish_metrics();
     }
 }

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use r2d2::ManageConnection;
 
+use super::openings::{Opening, Openings};
+
 /// A manager whose errors may be handed to the threads that wait.
 pub(crate) trait Manage: ManageConnection<Error: Send + Sync> {}
 
@@ -25,17 +27,24 @@ pub(crate) struct Tracked<C> {
     pub(super) connection: C,
     /// Set when the connection must be closed instead of lent again.
     pub(super) discard: bool,
+    /// Until a slot has it. Below the connection, for it ends when that is closed.
+    pub(super) opening: Option<Opening>,
 }
 
 /// The manager that r2d2 sees.
 pub(crate) struct Source<M> {
     manager: Arc<M>,
     last_failure: Arc<LastFailure>,
+    openings: Arc<Openings>,
 }
 
 impl<M> Source<M> {
-    pub(super) fn new(manager: Arc<M>, last_failure: Arc<LastFailure>) -> Self {
-        Self { manager, last_failure }
+    pub(super) fn new(
+        manager: Arc<M>,
+        last_failure: Arc<LastFailure>,
+        openings: Arc<Openings>,
+    ) -> Self {
+        Self { manager, last_failure, openings }
     }
 }
 
@@ -44,6 +53,9 @@ impl<M: Manage> ManageConnection for Source<M> {
     type Error = Failure<M::Error>;
 
     fn connect(&self) -> Result<Self::Connection, Self::Error> {
+        let Some(opening) = self.openings.begin() else {
+            return Err(Failure::PoolClosed);
+        };
         // r2d2 asks for the error's text before it has put its books in order, so that is tried here.
         let text = |error: &M::Error| error.to_string();
         let attempt =
@@ -51,7 +63,7 @@ impl<M: Manage> ManageConnection for Source<M> {
         match catch_unwind(attempt) {
             Ok(Ok(connection)) => {
                 self.last_failure.clear();
-                Ok(Tracked { connection, discard: false })
+                Ok(Tracked { connection, discard: false, opening: Some(opening) })
             }
             Ok(Err(error)) => Err(Failure::Connect(error)),
             Err(panic) => Err(Failure::Panicked(crate::error::panic_message(&*panic))),
@@ -73,6 +85,8 @@ impl<M: Manage> ManageConnection for Source<M> {
 pub(crate) enum Failure<E> {
     Connect(E),
     Panicked(String),
+    /// Nobody waits for it.
+    PoolClosed,
 }
 
 impl<E: fmt::Display> fmt::Display for Failure<E> {
@@ -80,6 +94,7 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
         match self {
             Self::Connect(error) => error.fmt(f),
             Self::Panicked(message) => write!(f, "opening a connection panicked: {message}"),
+            Self::PoolClosed => f.write_str("the pool is closed"),
         }
     }
 }
@@ -88,7 +103,7 @@ impl<E: Error + 'static> Error for Failure<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Connect(error) => error.source(),
-            Self::Panicked(_) => None,
+            Self::Panicked(_) | Self::PoolClosed => None,
         }
     }
 }
@@ -124,6 +139,9 @@ impl fmt::Debug for Notes {
 
 impl<E: Error + Send + Sync + 'static> r2d2::HandleError<Failure<E>> for Notes {
     fn handle_error(&self, error: Failure<E>) {
+        if matches!(error, Failure::PoolClosed) {
+            return;
+        }
         tracing::warn!(role = self.0.role, %error, "a connection could not be opened; trying again");
         *self.0.cause.lock() = Some(Arc::new(error));
     }

@@ -60,7 +60,9 @@ pub enum CheckoutErrorKind {
     /// No turn came before the deadline.
     Timeout,
     /// To wait would be in vain: every connection that could come is held by a thread that waits
-    /// itself, the asking one among them. Never the answer to a `try_read` or `try_write`.
+    /// itself, the asking one among them. Said at once by the checkout that would make it so, and to
+    /// one that waits already when a resize to less makes it so. Never the answer to a `try_read` or
+    /// `try_write`.
     WouldDeadlock,
     /// As many threads as `max_waiters` allows were waiting already.
     Overloaded,
@@ -248,11 +250,10 @@ impl fmt::Display for CheckoutError {
 impl CheckoutError {
     fn write_longest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.longest {
-            Some(holder) => write!(
-                f,
-                "; longest {:.1?} by thread `{}` at {}",
-                holder.held, holder.thread, holder.place
-            ),
+            Some(holder) => {
+                let (held, name, place) = (holder.held, holder.name(), &holder.place);
+                write!(f, "; longest {held:.1?} by {name} at {place}")
+            }
             None => Ok(()),
         }
     }

@@ -35,6 +35,8 @@ pub enum CloseError {
         read: Vec<Holder>,
         /// Who holds the writing connection.
         write: Vec<Holder>,
+        /// Who holds connections of a [`checkout::Pool`](crate::checkout::Pool), the longest first.
+        any: Vec<Holder>,
     },
     /// This process was forked from the one that opened the pool.
     Forked,
@@ -42,20 +44,21 @@ pub enum CloseError {
 
 impl fmt::Display for CloseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::StillOut { waited, read, write } = self else {
+        let Self::StillOut { waited, read, write, any } = self else {
             return write!(f, "not closed: {FORKED}");
         };
         write!(f, "the pool lends no more connections, but after {waited:.1?} ")?;
-        if read.is_empty() && write.is_empty() {
+        let roles = [("write", write), ("read", read), ("any", any)];
+        if roles.iter().all(|(_, held)| held.is_empty()) {
             return f.write_str("some are still being opened or closed; wait longer");
         }
         f.write_str("there are still out: ")?;
-        let roles = [("write", write), ("read", read)];
         let all = roles.iter().flat_map(|(role, held)| held.iter().map(move |one| (role, one)));
-        for (number, (role, Holder { thread, place, held, detached })) in all.enumerate() {
+        for (number, (role, holder)) in all.enumerate() {
             let comma = if number == 0 { "" } else { ", " };
-            let detached = if *detached { ", detached" } else { "" };
-            write!(f, "{comma}{role} for {held:.1?} by thread `{thread}` at {place}{detached}")?;
+            let detached = if holder.detached { ", detached" } else { "" };
+            let (held, name, place) = (holder.held, holder.name(), &holder.place);
+            write!(f, "{comma}{role} for {held:.1?} by {name} at {place}{detached}")?;
         }
         f.write_str(
             "; they stay valid and are closed when they come back: end the work that holds them, or \

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::who::Named;
+
 /// A connection that a thread has, or wants.
 ///
 /// ```
@@ -36,6 +38,8 @@ pub struct Claim {
 pub struct DeadlockedHolder {
     /// The thread's name, or its id when it has none.
     pub thread: String,
+    /// What it calls what it has, see [`ReadGuard::set_label`](crate::ReadGuard::set_label).
+    pub label: Option<String>,
     /// What it has.
     pub holds: Claim,
     /// What it waits for.
@@ -44,10 +48,11 @@ pub struct DeadlockedHolder {
 
 impl fmt::Display for DeadlockedHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { thread, holds, waits_for } = self;
+        let Self { thread, label, holds, waits_for } = self;
+        let name = Named { thread, label: label.as_deref() };
         write!(
             f,
-            "thread `{thread}` holds a {} connection of pool `{}` since {} and waits for a {} connection of pool `{}` at {}",
+            "{name} holds a {} connection of pool `{}` since {} and waits for a {} connection of pool `{}` at {}",
             holds.role, holds.pool, holds.place, waits_for.role, waits_for.pool, waits_for.place
         )
     }

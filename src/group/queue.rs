@@ -44,7 +44,8 @@ struct Members {
 pub(crate) struct GroupQueue {
     /// How many may wait beside the one who leads.
     limit: usize,
-    requests: (Sender<Arc<dyn Job>>, Receiver<Arc<dyn Job>>),
+    sender: Sender<Arc<dyn Job>>,
+    receiver: Receiver<Arc<dyn Job>>,
     /// Somebody leads, or has been told to.
     led: AtomicBool,
     /// Held for a few moves at a time.
@@ -55,10 +56,12 @@ pub(crate) struct GroupQueue {
 impl GroupQueue {
     /// At most so many may wait.
     pub(crate) fn new(limit: usize) -> Self {
+        // Those who gave up stay until somebody leads.
+        let (sender, receiver) = bounded(limit.saturating_add(1));
         Self {
             limit,
-            // Those who gave up stay until somebody leads.
-            requests: bounded(limit.saturating_add(1)),
+            sender,
+            receiver,
             led: AtomicBool::new(false),
             members: Mutex::new(Members { inside: 0, closed: false }),
             empty: Condvar::new(),
@@ -80,12 +83,12 @@ impl GroupQueue {
 
     /// Takes a place in the queue; `true` = the caller is to lead.
     pub(super) fn join(&self, request: Arc<dyn Job>) -> Result<bool, Refused> {
-        self.requests.0.try_send(request).map_err(|_| Refused::Full)?;
+        self.sender.try_send(request).map_err(|_| Refused::Full)?;
         Ok(!self.led.swap(true, Ordering::AcqRel))
     }
 
     pub(super) fn next(&self) -> Option<Arc<dyn Job>> {
-        self.requests.1.try_recv().ok()
+        self.receiver.try_recv().ok()
     }
 
     /// As [`next`](Self::next), for a batch that has begun with so many. Callers that were answered and
@@ -109,7 +112,7 @@ impl GroupQueue {
                 Some(_) => {}
                 None => {
                     self.led.swap(false, Ordering::AcqRel);
-                    if self.requests.1.is_empty() || self.led.swap(true, Ordering::AcqRel) {
+                    if self.receiver.is_empty() || self.led.swap(true, Ordering::AcqRel) {
                         return;
                     }
                 }

@@ -4,6 +4,7 @@
 //! only what its role may do. There is no `DerefMut`: two guards could swap their connections through
 //! it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -78,6 +79,26 @@ impl<'p> ReadGuard<'p> {
         Snapshot::begin(self.guard.connection())
     }
 
+    /// Gives this hold a label that says what it is for. It is shown wherever the holder is named: in
+    /// [`Pool::status`](crate::Pool::status), in errors of those who wait or close the pool, and in the
+    /// log when a hold is long or a guard was leaked.
+    ///
+    /// Set it before a transaction begins, which borrows the guard. It ends with the hold, and goes with
+    /// it through [`detach`](Self::detach). Another one replaces it, an empty one removes it; one of
+    /// more than 80 bytes is cut. It costs a lock that only those who read the status take as well; a
+    /// hold without one costs nothing. It is no place for secrets.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let reader = pool.read()?;
+    /// reader.set_label("report of the month");
+    /// assert_eq!(pool.status().read.held[0].label.as_deref(), Some("report of the month"));
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn set_label(&self, label: impl Into<Cow<'static, str>>) {
+        self.guard.set_label(label.into());
+    }
+
     /// Makes the connection ready to be moved to another thread.
     ///
     /// It stays checked out. What arrives can be [attached](Detached::attach), or dropped to give the
@@ -141,6 +162,20 @@ impl<'p> WriteGuard<'p> {
     /// ```
     pub fn exclusive_transaction(&mut self) -> Result<Transaction<'_>, BeginError> {
         Transaction::begin(self.guard.connection(), TransactionKind::Exclusive)
+    }
+
+    /// Gives this hold a label that says what it is for. See [`ReadGuard::set_label`].
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let writer = pool.write()?;
+    /// writer.set_label(format!("import of {} orders", 12));
+    /// let error = pool.try_write().unwrap_err();
+    /// assert!(error.to_string().contains("import of 12 orders"));
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn set_label(&self, label: impl Into<Cow<'static, str>>) {
+        self.guard.set_label(label.into());
     }
 
     /// Makes the connection ready to be moved to another thread. See [`ReadGuard::detach`].

@@ -48,6 +48,8 @@ enum Step {
     /// A waiter wakes if it was told something.
     Wake(usize),
     DeadlinePasses(usize),
+    /// Somebody finds that a waiter waits in vain.
+    Refuse(usize),
     TimePasses(u64),
     Resize(usize),
     Close,
@@ -61,7 +63,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => number.clone().prop_map(Step::Give),
         1 => number.clone().prop_map(Step::Break),
         6 => number.clone().prop_map(Step::Wake),
-        2 => number.prop_map(Step::DeadlinePasses),
+        2 => number.clone().prop_map(Step::DeadlinePasses),
+        1 => number.prop_map(Step::Refuse),
         4 => (1..20_u64).prop_map(Step::TimePasses),
         1 => (1..=CEILING).prop_map(Step::Resize),
     ]
@@ -119,6 +122,11 @@ impl Run {
             }
             Step::DeadlinePasses(which) if !self.waiting.is_empty() => {
                 self.wake(which % self.waiting.len(), true);
+            }
+            Step::Refuse(which) if !self.waiting.is_empty() => {
+                let at = which % self.waiting.len();
+                let refused = self.dispatch.refuse(self.waiting[at].1.number);
+                assert_eq!(refused, self.model.refuse(at, clock::now()), "not if it has its turn");
             }
             Step::TimePasses(by) => clock::advance(by),
             Step::Resize(limit) => {
@@ -192,6 +200,7 @@ impl Run {
                 Outcome::Served
             }
             Some(Turn::Closed) => Outcome::Closed,
+            Some(Turn::WouldDeadlock) => Outcome::WouldDeadlock,
             None if deadline => Outcome::TimedOut,
             None => Outcome::Waits,
         };

@@ -10,6 +10,7 @@ pub(crate) enum Outcome {
     Unavailable,
     Overloaded,
     Closed,
+    WouldDeadlock,
 }
 
 /// One who waits.
@@ -18,7 +19,8 @@ enum Waiting {
     InLine,
     /// Given a connection or room, which the thread has not seen yet.
     Granted,
-    Refused,
+    Closed,
+    InVain,
 }
 
 pub(crate) struct Model {
@@ -107,7 +109,8 @@ impl Model {
         let before = self.waiting[..at].iter().filter(|w| **w == Waiting::InLine).count();
         let outcome = match self.waiting[at] {
             Waiting::Granted => Outcome::Served,
-            Waiting::Refused => Outcome::Closed,
+            Waiting::Closed => Outcome::Closed,
+            Waiting::InVain => Outcome::WouldDeadlock,
             // Enough for everybody before as well.
             Waiting::InLine if before < self.free => {
                 self.free -= 1;
@@ -120,8 +123,8 @@ impl Model {
         if outcome == Outcome::Served {
             self.held += 1;
         }
-        if self.waiting[at] == Waiting::Granted {
-            // Counted as held from the grant on by nobody else.
+        if self.waiting[at] != Waiting::InLine {
+            // It left the line when it was told. What was granted is counted as held by nobody else.
             self.waiting.remove(at);
             return outcome;
         }
@@ -133,13 +136,26 @@ impl Model {
         outcome
     }
 
+    /// Whether it is told: not if it was told something else.
+    pub(crate) fn refuse(&mut self, at: usize, now: u64) -> bool {
+        if self.waiting[at] != Waiting::InLine {
+            return false;
+        }
+        if !self.waiting[..at].contains(&Waiting::InLine) {
+            self.first_since = now;
+        }
+        self.waiting[at] = Waiting::InVain;
+        self.settle(now);
+        true
+    }
+
     pub(crate) fn close(&mut self) {
         self.closed = true;
         self.open -= self.free;
         self.free = 0;
         for waiting in &mut self.waiting {
             if *waiting == Waiting::InLine {
-                *waiting = Waiting::Refused;
+                *waiting = Waiting::Closed;
             }
         }
     }

@@ -94,7 +94,7 @@ impl Model {
                 match self.dispatch.wait(&waiter, deadline) {
                     Some(Turn::Connection(connection)) => Some(connection),
                     Some(Turn::Room(slot)) => Some(self.open(slot)),
-                    Some(Turn::Closed) => None,
+                    Some(Turn::Closed | Turn::WouldDeadlock) => None,
                     None => {
                         assert_eq!(ask, Impatiently, "a wait without a deadline ended in vain");
                         None
@@ -302,6 +302,40 @@ fn closing_ends_every_wait_and_keeps_no_connection() {
                 assert_eq!(model.dispatch.open(), 0, "a connection outlived its pool");
                 assert!(model.dispatch.take().is_none());
             },
+        );
+    }
+}
+
+#[test]
+fn who_is_told_that_it_waits_in_vain_is_told_one_thing_and_loses_nothing() {
+    for overtaking in OVERTAKING {
+        let waits: fn(&Model) = |model| {
+            let asker = Asker::current(Location::caller());
+            let waiter = match model.dispatch.ask(Some(asker), 0) {
+                Answer::Wait(waiter) => waiter,
+                Answer::Connection(connection) => return model.check_in_uncounted(connection),
+                _ => panic!("it is held or idle"),
+            };
+            match model.dispatch.wait(&waiter, None) {
+                Some(Turn::Connection(connection)) => model.check_in_uncounted(connection),
+                Some(Turn::WouldDeadlock) => {}
+                _ => panic!("it was told something else"),
+            }
+        };
+        // The waiter, if it has come already and is there still.
+        let refuses: fn(&Model) = |model| {
+            model.dispatch.refuse(1);
+        };
+        // The only connection, held from the start.
+        let returns: fn(&Model) = |model| model.check_in_uncounted(0);
+        explore(
+            move || {
+                let model = Model::new(1, 1, 8, overtaking);
+                assert_eq!(model.dispatch.take(), Some(0));
+                model
+            },
+            &[returns, waits, refuses],
+            |model| model.check_all_is_back(1),
         );
     }
 }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use tenure::CheckoutErrorKind;
 use tenure::checkout::{Builder, Pool};
+use tenure::{CheckoutErrorKind, CloseError};
 
 use crate::until::until;
 
@@ -82,8 +82,10 @@ fn waiting_in_vain_detaching_and_closing() {
     let guard = pool.get().unwrap();
     assert_eq!(guard.get(), 5);
 
-    let held = pool.close(Duration::ZERO).unwrap_err();
-    assert_eq!(held.len(), 1);
+    let error = pool.close(Duration::ZERO).unwrap_err();
+    assert!(error.to_string().contains("any for"), "{error}");
+    let CloseError::StillOut { any, read, write, .. } = error else { panic!("{error}") };
+    assert_eq!((any.len(), read.len() + write.len()), (1, 0));
     assert_eq!(pool.get().unwrap_err().kind(), CheckoutErrorKind::Closed);
     drop(guard);
     until("the last one is closed", || pool.close(Duration::ZERO).is_ok());

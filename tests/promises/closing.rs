@@ -2,7 +2,7 @@
 //! dropped instead, wherever that is, neither hangs nor panics.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -150,6 +150,71 @@ fn a_connection_that_was_being_opened_is_not_lent() {
         assert_eq!(error.kind(), CheckoutErrorKind::Closed);
         pool.close(LONG).unwrap();
     });
+}
+
+/// Connections that count themselves, and take as long to be opened as the test says.
+struct Slow {
+    open: Arc<AtomicUsize>,
+    slow: Arc<AtomicBool>,
+    opening: mpsc::Sender<()>,
+    go_on: parking_lot::Mutex<mpsc::Receiver<()>>,
+}
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        // Time for whoever does not wait for it.
+        (0..100).for_each(|_| thread::yield_now());
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl r2d2::ManageConnection for Slow {
+    type Connection = Counted;
+    type Error = std::io::Error;
+
+    fn connect(&self) -> std::io::Result<Counted> {
+        self.open.fetch_add(1, Ordering::SeqCst);
+        let counted = Counted(Arc::clone(&self.open));
+        if self.slow.load(Ordering::SeqCst) {
+            self.opening.send(()).unwrap();
+            self.go_on.lock().recv().unwrap();
+        }
+        Ok(counted)
+    }
+
+    fn is_valid(&self, _: &mut Counted) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn has_broken(&self, _: &mut Counted) -> bool {
+        self.slow.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn what_is_being_opened_for_somebody_who_has_given_up_is_waited_for() {
+    for _ in 0..3 {
+        let (open, slow) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let ((opening, is_opening), (go, go_on)) = (mpsc::channel(), mpsc::channel());
+        let (counts, is_slow) = (Arc::clone(&open), Arc::clone(&slow));
+        let go_on = parking_lot::Mutex::new(go_on);
+        let manager = Slow { open: counts, slow: is_slow, opening, go_on };
+        let pool = tenure::checkout::Builder::default().limit(1).build(manager).unwrap();
+        slow.store(true, Ordering::SeqCst);
+        // It has broken, and the one in its place is being opened; nobody is there to take it.
+        drop(pool.get().unwrap());
+        is_opening.recv().unwrap();
+        until("the one who asked has given up", || pool.status().open == 0);
+        let text = pool.close(SHORT).unwrap_err().to_string();
+        assert!(text.contains("being opened"), "{text}");
+        thread::scope(|scope| {
+            let closes = scope.spawn(|| pool.close(LONG).map(|()| open.load(Ordering::SeqCst)));
+            go.send(()).unwrap();
+            assert_eq!(closes.join().unwrap().unwrap(), 0, "something was left open");
+        });
+    }
 }
 
 /// Runs it on a thread of its own, which must end by itself.

@@ -11,9 +11,9 @@ use crate::recorded::Recorded;
 use crate::until::{LONG, until};
 
 /// Strict order has fewer ways to go, the default more.
-const OVERTAKING: [Duration; 2] = [Duration::ZERO, Duration::from_micros(30)];
+pub(crate) const OVERTAKING: [Duration; 2] = [Duration::ZERO, Duration::from_micros(30)];
 
-fn pool(readers: usize) -> Pool {
+pub(crate) fn pool(readers: usize) -> Pool {
     testing::temporary_with(Pool::builder().readers(readers)).unwrap()
 }
 
@@ -26,7 +26,7 @@ fn waits_to_write(pool: &Pool) -> bool {
 }
 
 /// The error is about a deadlock, and names all of these: threads, and lines of this file.
-fn assert_deadlock(error: &CheckoutError, names: &[&str], lines: &[u32]) {
+pub(crate) fn assert_deadlock(error: &CheckoutError, names: &[&str], lines: &[u32]) {
     assert_eq!(error.kind(), CheckoutErrorKind::WouldDeadlock, "{error}");
     let text = error.to_string();
     let places = lines.iter().map(|line| format!("tests/promises/deadlocks.rs:{line}:"));
@@ -37,15 +37,15 @@ fn assert_deadlock(error: &CheckoutError, names: &[&str], lines: &[u32]) {
 }
 
 /// A guard of either role.
-enum Guard<'p> {
+pub(crate) enum Guard<'p> {
     Read(#[allow(dead_code)] ReadGuard<'p>),
     Write(#[allow(dead_code)] WriteGuard<'p>),
 }
 
-type Resource<'p> = (&'p Pool, Role);
+pub(crate) type Resource<'p> = (&'p Pool, Role);
 
 #[track_caller]
-fn take((pool, role): Resource<'_>) -> Result<Guard<'_>, CheckoutError> {
+pub(crate) fn take((pool, role): Resource<'_>) -> Result<Guard<'_>, CheckoutError> {
     match role {
         Role::Write => pool.write_timeout(LONG).map(Guard::Write),
         _ => pool.read_timeout(LONG).map(Guard::Read),
@@ -77,7 +77,7 @@ fn circle(threads: &[(&str, Resource<'_>, Resource<'_>)]) {
 }
 
 /// A named thread, so that errors can be compared.
-fn spawn<'s, T: Send + 's>(
+pub(crate) fn spawn<'s, T: Send + 's>(
     scope: &'s thread::Scope<'s, '_>,
     name: &str,
     work: impl FnOnce() -> T + Send + 's,

@@ -128,6 +128,7 @@ fn late(work: fn(WriteGuard<'static>) -> Option<Detached<WriteGuard<'static>>>) 
         let [holder] = &status.held[..] else { panic!("{status:?}") };
         let place = format!("tests/promises/leaks.rs:{line}:");
         assert!(holder.place.starts_with(&place) && !holder.detached, "{holder:?}");
+        assert_eq!(holder.label, None);
     };
     go.send(()).unwrap();
     let detached = result.recv().unwrap();
@@ -161,6 +162,7 @@ fn a_guard_that_is_dropped_after_it_was_given_up_does_no_harm() {
 fn a_guard_that_is_detached_after_it_was_given_up_does_no_harm() {
     late(|guard| {
         guard.execute_batch("SELECT 1").unwrap();
+        guard.set_label("of another hold");
         Some(guard.detach())
     });
 }

@@ -1,8 +1,10 @@
 //! A pool can be given another number of readers while it is used.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
+use metrics::{Key, KeyName, Metadata, SharedString, Unit};
 use tenure::{CheckoutErrorKind, Pool, ResizeError, testing};
 
 use crate::recorded::Recorded;
@@ -69,6 +71,81 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     large.resize(70).unwrap();
 }
 
+/// Keeps what gauges were set to last, but for a value of 5, which it keeps waiting.
+struct LateGauges {
+    max: Arc<Mutex<f64>>,
+    is_set: mpsc::Sender<()>,
+    go_on: Mutex<mpsc::Receiver<()>>,
+}
+
+impl metrics::GaugeFn for LateGauges {
+    fn increment(&self, _: f64) {}
+
+    fn decrement(&self, _: f64) {}
+
+    fn set(&self, value: f64) {
+        if value == 5.0 {
+            self.is_set.send(()).unwrap();
+            self.go_on.lock().unwrap().recv().unwrap();
+        }
+        *self.max.lock().unwrap() = value;
+    }
+}
+
+struct LateRecorder(Arc<LateGauges>);
+
+impl metrics::Recorder for LateRecorder {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> metrics::Counter {
+        metrics::Counter::noop()
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> metrics::Gauge {
+        let is_read = key.labels().any(|label| label.value() == "read");
+        if key.name() == "tenure_connections_max" && is_read {
+            metrics::Gauge::from_arc(Arc::clone(&self.0))
+        } else {
+            metrics::Gauge::noop()
+        }
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> metrics::Histogram {
+        metrics::Histogram::noop()
+    }
+}
+
+#[test]
+fn the_metric_says_the_limit_in_force_when_two_change_it_at_once() {
+    for last in ["resize", "close"] {
+        let max = Arc::<Mutex<f64>>::default();
+        let ((is_set, set), (go, go_on)) = (mpsc::channel(), mpsc::channel());
+        let gauges = LateGauges { max: Arc::clone(&max), is_set, go_on: Mutex::new(go_on) };
+        let recorder = LateRecorder(Arc::new(gauges));
+        let builder = Pool::builder().readers(2);
+        let pool =
+            metrics::with_local_recorder(&recorder, || testing::temporary_with(builder)).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| pool.resize(5).unwrap());
+            set.recv().unwrap();
+            let other = scope.spawn(|| match last {
+                "resize" => pool.resize(3).unwrap(),
+                _ => pool.close(LONG).unwrap(),
+            });
+            // The other one gets as far as it can; it ends first if nothing keeps it.
+            (0..1_000).take_while(|_| !other.is_finished()).for_each(|_| thread::yield_now());
+            go.send(()).unwrap();
+        });
+        let expected = if last == "resize" { pool.status().read.limit as f64 } else { 0.0 };
+        let said = *max.lock().unwrap();
+        assert_eq!(said, expected, "{last}");
+    }
+}
+
 #[test]
 fn resizing_under_load_loses_nothing() {
     let pool = Recorded::with(Pool::builder().readers(3).hold_sampling(1));
@@ -116,7 +193,6 @@ fn a_thread_that_waits_for_itself_is_told_so_in_a_smaller_pool_too() {
 
 #[test]
 fn those_who_gave_up_waiting_leave_no_connections_behind() {
-    use std::sync::Arc;
     use std::time::Duration;
 
     let failing = Arc::new(AtomicBool::new(false));

@@ -301,3 +301,30 @@ fn a_database_that_somebody_else_locks_is_answered_503_and_can_still_be_read() {
     assert_eq!(sum(&metrics, "board_tasks_total", &["created"]), 2);
     server.stop();
 }
+
+#[test]
+fn the_status_says_what_the_writer_is_held_for() {
+    let settings = format!("{SETTINGS}checkout_timeout = \"60s\"\nbusy_timeout = \"50s\"\n");
+    let mut server = Running::start(&settings, &[]);
+    let client = server.client();
+    let other = Connection::open(server.database()).expect("the database is there");
+    other.execute_batch("BEGIN IMMEDIATE").expect("nobody writes");
+    thread::scope(|scope| {
+        let reclaiming = server.client();
+        let reclaims = scope.spawn(move || reclaiming.ask("POST", "/reclaim", "{}").status);
+        let began = Instant::now();
+        let label = || {
+            let status = client.ask("GET", "/status?format=json", "").json();
+            status["pool"]["write"]["held"][0]["label"].as_str().map(str::to_owned)
+        };
+        while label().as_deref() != Some("taking back expired claims") {
+            assert!(began.elapsed() < PATIENCE, "{}", client.ask("GET", "/status", "").text);
+        }
+        let text = client.ask("GET", "/status?format=text", "").text;
+        assert!(text.contains("(\"taking back expired claims\") at examples/server/"), "{text}");
+        other.execute_batch("COMMIT").expect("the lock is given back");
+        assert_eq!(reclaims.join().expect("it is answered"), 200);
+    });
+    drop(other);
+    server.stop();
+}
