@@ -5,12 +5,15 @@
 //! goes to sleep. It would sleep in vain if every connection of its pool is held by a thread that is
 //! listed and still in its queue, and the same is true for the pool which that thread waits for, and
 //! so on. One connection that is idle, detached or being opened, or one holder that is doing
-//! something else, anywhere on the way, can bring the turn of somebody, and then there is none.
+//! something else, can bring the turn of somebody, whose connections then bring the turns of others;
+//! but not in a pool that was made smaller, where what comes back is closed while more are open than
+//! the limit says. So those who may be served are struck out, until nobody is left who may be.
 //! Deadlines are left out of account: that a wait would be in vain until one passes is what is said.
 //!
-//! **Every deadlock is found.** A holder that is not listed is awake, so the last one of a circle to
-//! be listed finds it, and it is the one that is told. The others go on to wait, and are served when
-//! it gives back what it has.
+//! **Every deadlock that a wait closes is found.** A holder that is not listed is awake, so the last one
+//! of a circle to be listed finds it, and it is the one that is told. The others go on to wait, and are
+//! served when it gives back what it has. One that a smaller limit closes, around threads that wait
+//! already, is not: nobody is awake to be told, and their deadlines end it.
 //!
 //! **There is no false alarm.** A guard stays on its thread. So what a listed thread holds does not
 //! change, except that a turn may be granted to it, and for that it leaves its queue first, under the
@@ -134,41 +137,73 @@ impl Drop for Waiting {
     }
 }
 
-/// Everybody who holds a connection that the thread waits for, directly or not, if they all wait.
+/// A pool that was looked at.
+struct Seen<'l> {
+    party: &'l dyn Party,
+    /// The listed threads that hold its connections, once for each.
+    holders: Vec<u64>,
+    /// While so many do not come back, no turn comes.
+    limit: usize,
+}
+
+impl Seen<'_> {
+    fn is_kept_by(&self, threads: &BTreeSet<u64>) -> bool {
+        self.holders.iter().filter(|holder| threads.contains(holder)).count() >= self.limit
+    }
+}
+
+/// Everybody who holds a connection that the thread waits for, directly or not, if they all wait in
+/// vain.
 fn search(all: &BTreeMap<u64, Listed>, thread: u64) -> Option<Vec<DeadlockedHolder>> {
-    let mut pools: Vec<&dyn Party> = Vec::new();
+    let mut pools: Vec<Seen<'_>> = Vec::new();
     // Who has been met, and of these whose pool has still to be looked at.
     let mut met = BTreeSet::from([thread]);
     let mut unseen = vec![all.get(&thread)?];
     while let Some(Listed { party, .. }) = unseen.pop() {
         let party = &**party;
-        if pools.iter().any(|known| std::ptr::addr_eq(*known, party)) {
+        if pools.iter().any(|known| std::ptr::addr_eq(known.party, party)) {
             continue;
         }
-        pools.push(party);
-        let (slots, mut surplus) = party.slots();
-        for slot in slots {
-            let stuck = party.holder(slot).and_then(|holder| Some((holder, all.get(&holder)?)));
-            match stuck {
-                Some((holder, listed)) if met.insert(holder) => unseen.push(listed),
-                Some(_) => {}
-                // What comes back from there is closed.
-                None => surplus = surplus.checked_sub(1)?,
-            }
+        let (slots, surplus) = party.slots();
+        // So many more than the limit are closed when they come back.
+        let limit = slots.len() - surplus;
+        let holders = slots.into_iter().filter_map(|slot| party.holder(slot));
+        let holders: Vec<u64> = holders.filter(|holder| all.contains_key(holder)).collect();
+        if pools.is_empty() && holders.len() < limit {
+            return None;
         }
+        unseen.extend(holders.iter().filter(|holder| met.insert(**holder)).map(|one| &all[one]));
+        pools.push(Seen { party, holders, limit });
     }
+    // Who may get a turn may give back what others wait for.
+    let mut in_vain = met;
+    while let Some(served) = in_vain.iter().copied().find(|one| {
+        let mut waited_for = pools.iter();
+        let pool = waited_for.find(|pool| std::ptr::addr_eq(pool.party, &*all[one].party));
+        !pool.is_some_and(|pool| pool.is_kept_by(&in_vain))
+    }) {
+        in_vain.remove(&served);
+    }
+    pools.retain(|pool| pool.is_kept_by(&in_vain));
     let waits = |thread| all.get(thread).is_some_and(|wait| wait.party.is_waiting(wait.waiter));
-    met.iter().all(waits).then(|| describe(all, &pools))
+    let deadlock = in_vain.contains(&thread) && in_vain.iter().all(waits);
+    deadlock.then(|| describe(all, &pools, &in_vain))
 }
 
-fn describe(all: &BTreeMap<u64, Listed>, pools: &[&dyn Party]) -> Vec<DeadlockedHolder> {
+fn describe(
+    all: &BTreeMap<u64, Listed>,
+    pools: &[Seen<'_>],
+    in_vain: &BTreeSet<u64>,
+) -> Vec<DeadlockedHolder> {
     let mut holders = Vec::new();
-    for pool in pools {
-        for Held { holder, .. } in pool.slots().0.into_iter().filter_map(|slot| pool.held(slot)) {
-            if let Some(wait) = all.get(&holder.number()) {
+    for Seen { party, .. } in pools {
+        for Held { holder, .. } in party.slots().0.into_iter().filter_map(|slot| party.held(slot)) {
+            if let Some(wait) =
+                all.get(&holder.number()).filter(|_| in_vain.contains(&holder.number()))
+            {
                 holders.push(DeadlockedHolder {
                     thread: holder.thread_name(),
-                    holds: pool.claim(holder.place),
+                    holds: party.claim(holder.place),
                     waits_for: wait.party.claim(wait.place),
                 });
             }
