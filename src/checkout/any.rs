@@ -35,12 +35,13 @@ const ROLE: &str = "any";
 pub struct Builder {
     name: Option<String>,
     limit: usize,
+    ceiling: usize,
     config: PoolConfig,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { name: None, limit: 10, config: PoolConfig::default() }
+        Self { name: None, limit: 10, ceiling: 0, config: PoolConfig::default() }
     }
 }
 
@@ -62,6 +63,13 @@ impl Builder {
     /// ```
     pub fn limit(mut self, limit: usize) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// The most that the limit can be raised to; for `tests/model`.
+    #[doc(hidden)]
+    pub fn ceiling(mut self, ceiling: usize) -> Self {
+        self.ceiling = ceiling;
         self
     }
 
@@ -147,7 +155,7 @@ impl Builder {
         M: ManageConnection<Error: Send + Sync>,
     {
         assert!(self.limit > 0, "a pool without connections would lend none");
-        let Self { name, limit, config } = self;
+        let Self { name, limit, ceiling, config } = self;
         let name = match name {
             Some(name) => PoolName::exactly(&name).ok_or(OpenError::NameTaken { name })?,
             None => PoolName::like(ROLE),
@@ -161,7 +169,7 @@ impl Builder {
         let settings = Settings {
             role: ROLE,
             limit,
-            ceiling: limit,
+            ceiling: ceiling.max(limit),
             max_waiters: config.max_waiters,
             overtaking: config.overtaking,
             idle_limit: unless_zero(config.idle_limit),
@@ -317,6 +325,13 @@ impl<M: ManageConnection<Error: Send + Sync>> Pool<M> {
     /// Hands what was counted since the last second to the metrics recorder.
     pub fn publish_metrics(&self) {
         self.inner.role.publish_metrics();
+    }
+
+    /// Changes the limit, up to the ceiling; `false` = the pool is closed. For `tests/model`.
+    #[doc(hidden)]
+    pub fn resize(&self, limit: usize) -> bool {
+        assert!((1..=self.inner.role.ceiling()).contains(&limit), "1 up to the ceiling");
+        self.inner.role.resize(limit)
     }
 
     /// Lends no more connections, tells those who wait, and waits until all have come back.
