@@ -435,7 +435,7 @@ impl Pool {
         }
         let most = self.inner.readers.ceiling();
         if !(1..=most).contains(&readers) {
-            return Err(ResizeError::OutOfRange { readers, most });
+            return Err(ResizeError::OutOfRange { limit: readers, most });
         }
         if self.inner.readers.resize(readers) { Ok(()) } else { Err(ResizeError::Closed) }
     }

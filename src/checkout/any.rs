@@ -18,7 +18,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::{RoleDetached, RoleGuard, RolePool, Settings, Wait};
 use crate::config::PoolConfig;
-use crate::error::{CheckoutError, CloseError, OpenError};
+use crate::error::{CheckoutError, CloseError, OpenError, ResizeError};
 use crate::housekeeping::Housekeeping;
 use crate::log::Log;
 use crate::metrics::{PoolName, RoleMetrics};
@@ -36,12 +36,13 @@ const ROLE: &str = "any";
 pub struct Builder {
     name: Option<String>,
     limit: usize,
+    ceiling: usize,
     config: PoolConfig,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { name: None, limit: 10, config: PoolConfig::default() }
+        Self { name: None, limit: 10, ceiling: 0, config: PoolConfig::default() }
     }
 }
 
@@ -63,6 +64,17 @@ impl Builder {
     /// ```
     pub fn limit(mut self, limit: usize) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// What [`Pool::resize`] may raise the limit to; never less than the limit. Each connection that may
+    /// be costs some 350 bytes, open or not.
+    ///
+    /// ```
+    /// let builder = tenure::checkout::Builder::default().limit(4).ceiling(16);
+    /// ```
+    pub fn ceiling(mut self, ceiling: usize) -> Self {
+        self.ceiling = ceiling;
         self
     }
 
@@ -148,7 +160,7 @@ impl Builder {
         M: ManageConnection<Error: Send + Sync>,
     {
         assert!(self.limit > 0, "a pool without connections would lend none");
-        let Self { name, limit, config } = self;
+        let Self { name, limit, ceiling, config } = self;
         let name = match name {
             Some(name) => PoolName::exactly(&name).ok_or(OpenError::NameTaken { name })?,
             None => PoolName::like(ROLE),
@@ -162,7 +174,7 @@ impl Builder {
         let settings = Settings {
             role: ROLE,
             limit,
-            ceiling: limit,
+            ceiling: ceiling.max(limit),
             max_waiters: config.max_waiters,
             overtaking: config.overtaking,
             idle_limit: unless_zero(config.idle_limit),
@@ -318,6 +330,25 @@ impl<M: ManageConnection<Error: Send + Sync>> Pool<M> {
     /// Hands what was counted since the last second to the metrics recorder.
     pub fn publish_metrics(&self) {
         self.inner.role.publish_metrics();
+    }
+
+    /// Changes the most connections that may be open, for every clone of the pool; at most to the
+    /// [ceiling](Builder::ceiling). As [`tenure::Pool::resize`](crate::Pool::resize).
+    ///
+    /// # Errors
+    ///
+    /// [`ResizeError`]: `limit` is 0 or above the ceiling, or the pool is closed.
+    pub fn resize(&self, limit: usize) -> Result<(), ResizeError> {
+        let role = &self.inner.role;
+        if role.is_forked() {
+            role.count_forked();
+            return Err(ResizeError::Forked);
+        }
+        let most = role.ceiling();
+        if !(1..=most).contains(&limit) {
+            return Err(ResizeError::OutOfRange { limit, most });
+        }
+        if role.resize(limit) { Ok(()) } else { Err(ResizeError::Closed) }
     }
 
     /// Lends no more connections, tells those who wait, and waits until all have come back and what

@@ -13,7 +13,8 @@
 //! A check-in exchanges its slot for the connection and then looks at the gate. For that slot one
 //! exchange comes first: if the check-in's does, the waiter finds the connection; if the waiter's
 //! does, the check-in has seen what was written before it, that is, the gate shut, and goes to the
-//! lock. Later waiters find the gate shut already. `tests/loom` tries all interleavings.
+//! lock. Later waiters find the gate shut already. `tests/loom` tries this: of two threads all
+//! interleavings, of three all of some models and of others all with up to four preemptions.
 //!
 //! **Another limit.** There are more slots than the limit, up to a ceiling; those in force are the
 //! first ones, and the gate, while it is open, says how many. A shrink sets the gate before it

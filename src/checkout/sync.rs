@@ -1,7 +1,7 @@
 //! The primitives that the queue and the slots are built on.
 //!
 //! They are named here, and only here, so that `tests/loom` can compile the same files with loom's
-//! and try every interleaving of three threads. `parking_lot` itself has no loom support.
+//! and try the interleavings of two and three threads. `parking_lot` itself has no loom support.
 
 use std::hint;
 use std::time::Instant;

@@ -6,20 +6,20 @@ use crate::fork::FORKED;
 ///
 /// ```
 /// let pool = tenure::testing::temporary()?;
-/// assert!(matches!(pool.resize(0), Err(tenure::ResizeError::OutOfRange { readers: 0, .. })));
+/// assert!(matches!(pool.resize(0), Err(tenure::ResizeError::OutOfRange { limit: 0, .. })));
 /// # Ok::<(), tenure::Error>(())
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResizeError {
-    /// Not a number of readers that this pool can have.
+    /// Not a number of connections that this pool can have.
     #[error(
-        "cannot resize to {readers} readers: 1 to {most} are possible; for more, open the pool with \
-         more `readers` to begin with"
+        "cannot resize to {limit} connections: 1 to {most} are possible; for more, open the pool with \
+         more (`readers`, or `ceiling` of a `checkout::Builder`) to begin with"
     )]
     OutOfRange {
         /// What was asked for.
-        readers: usize,
+        limit: usize,
         /// The most that this pool can have.
         most: usize,
     },

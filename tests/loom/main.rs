@@ -1,12 +1,15 @@
-//! Every interleaving of three threads over the slots, the queue and the hand-over.
+//! Interleavings of threads over the slots, the queue and the hand-over.
 //!
 //! The files under test are compiled here by themselves, with loom's primitives in place of the real
 //! ones, so that nothing else has to be built for it. A wait with a deadline is modelled as one that
 //! times out as soon as no message is there: loom tries every moment at which that can be. A wait
 //! without one that is never woken is a deadlock, which loom reports. The clock is scripted.
 //!
-//! `cargo test` tries all interleavings with at most two preemptions, which is where such faults are
-//! found if there are any; `LOOM_MAX_PREEMPTIONS=4 cargo test --release --test loom` tries more.
+//! `hand_off` has the essentials: of two threads in all interleavings, of three in as many as there is
+//! time for. Here are whole checkouts and returns of three threads, and what looks idle is seen as late
+//! as the memory model allows; `cargo test` tries all of their interleavings with at most two
+//! preemptions, which is where such faults are found if there are any. `TENURE_LOOM` = how many more,
+//! or `all`; use `--release`.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -25,11 +28,12 @@ mod clock;
 mod sync;
 mod threads;
 
-use std::panic::Location;
-use std::time::Instant;
+mod hand_off;
 
-use loom::sync::Arc;
-use loom::sync::atomic::{AtomicUsize, Ordering};
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use dispatch::{Answer, Dispatch};
 use holders::Asker;
@@ -48,38 +52,44 @@ enum Ask {
 
 use Ask::{Impatiently, Patiently, Try};
 
-/// A pool of slots, and how often each connection is in somebody's hands.
+/// A pool of slots. That no two threads have the same connection goes without a check: it is moved.
+///
+/// What only counts here is not loom's: it is not what is tested, and would multiply the interleavings.
 struct Model {
-    dispatch: Dispatch<usize>,
-    hands: Vec<AtomicUsize>,
+    dispatch: Dispatch<Connection>,
+    limit: usize,
     open: AtomicUsize,
+    /// By threads that are through with their work.
+    kept: AtomicUsize,
 }
+
+/// The connection of the slot of that number.
+#[derive(Debug, PartialEq)]
+struct Connection(usize);
 
 impl Model {
     fn new(limit: usize, opened: usize, max_waiters: usize, overtaking: u64) -> Arc<Self> {
         let model = Self {
             dispatch: Dispatch::new(limit, limit, max_waiters, overtaking),
-            hands: (0..limit).map(|_| AtomicUsize::new(0)).collect(),
+            limit,
             open: AtomicUsize::new(0),
+            kept: AtomicUsize::new(0),
         };
         for _ in 0..opened {
             let slot = model.dispatch.room().unwrap();
-            assert!(model.dispatch.give(slot, slot).is_none());
+            let connection = model.open(slot);
+            assert!(model.dispatch.give(slot, connection).is_none());
         }
         Arc::new(model)
     }
 
     /// A checkout; `None` when it ended without a connection, which it may do only if it can.
-    fn check_out(&self, ask: Ask) -> Option<usize> {
-        let connection = self.ask(ask)?;
-        assert_eq!(self.hands[connection].fetch_add(1, Ordering::Relaxed), 0, "two owners");
-        Some(connection)
+    fn check_out(&self, ask: Ask) -> Option<Connection> {
+        self.dispatch.take().or_else(|| self.ask(ask))
     }
 
-    fn ask(&self, ask: Ask) -> Option<usize> {
-        if let Some(connection) = self.dispatch.take() {
-            return Some(connection);
-        }
+    /// A checkout that has found nothing idle.
+    fn ask(&self, ask: Ask) -> Option<Connection> {
         let asker = (ask != Try).then(|| Asker::current(Location::caller()));
         match self.dispatch.ask(asker, clock::now()) {
             Answer::Connection(connection) => Some(connection),
@@ -104,48 +114,69 @@ impl Model {
         }
     }
 
-    fn open(&self, slot: usize) -> usize {
+    fn open(&self, slot: usize) -> Connection {
         let open = self.open.fetch_add(1, Ordering::Relaxed);
-        assert!(open < self.hands.len(), "above the limit");
-        slot
+        assert!(open < self.limit, "above the limit");
+        Connection(slot)
     }
 
-    fn check_in(&self, connection: usize) {
-        self.hands[connection].fetch_sub(1, Ordering::Relaxed);
-        if self.dispatch.give(connection, connection).is_some() {
-            self.dispatch.vacate_surplus(connection);
+    fn check_in(&self, connection: Connection) {
+        if let Some(Connection(slot)) = self.dispatch.give(connection.0, connection) {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            self.dispatch.vacate_surplus(slot);
         }
     }
 
     /// The connection is closed instead of being given back.
-    fn discard(&self, connection: usize) {
-        self.hands[connection].fetch_sub(1, Ordering::Relaxed);
+    fn discard(&self, connection: Connection) {
         self.open.fetch_sub(1, Ordering::Relaxed);
-        self.dispatch.vacate(connection);
+        self.dispatch.vacate(connection.0);
     }
 
-    /// When all is over, everything that is open is idle, and can be had at once.
-    fn check_all_is_back(&self, open: usize) {
+    /// When all is over, everything that is open and not kept is idle, and can be had at once.
+    fn check_all_is_back(&self) {
         assert_eq!(self.dispatch.waiting(), 0);
-        assert_eq!(self.dispatch.open(), open);
-        for _ in 0..open {
+        assert_eq!(self.dispatch.open(), self.open.load(Ordering::Relaxed));
+        for _ in self.kept.load(Ordering::Relaxed)..self.dispatch.open() {
             assert!(self.dispatch.take().is_some(), "a connection is lost");
         }
     }
 }
 
+/// How many preemptions are tried.
+#[derive(Clone, Copy)]
+enum Depth {
+    /// As many as there can be: every interleaving.
+    All,
+    /// So many, or what `TENURE_LOOM` says if that is more.
+    UpTo(usize),
+    /// So many, or all with any `TENURE_LOOM`.
+    UpToOrAll(usize),
+}
+
 /// Runs each of these threads' work beside the others, in every order.
 fn explore(
+    depth: Depth,
     make: impl Fn() -> Arc<Model> + Send + Sync + 'static,
     threads: &[fn(&Model)],
     check: impl Fn(&Model) + Send + Sync + 'static,
 ) {
     let threads = threads.to_vec();
     let mut builder = loom::model::Builder::new();
-    if builder.preemption_bound.is_none() {
-        builder.preemption_bound = Some(2);
-    }
+    builder.preemption_bound = match depth {
+        Depth::All => None,
+        Depth::UpToOrAll(bound) => std::env::var_os("TENURE_LOOM").is_none().then_some(bound),
+        Depth::UpTo(bound) => match std::env::var("TENURE_LOOM").as_deref() {
+            Ok("all") => None,
+            Ok(more) => Some(bound.max(more.parse().expect("TENURE_LOOM is a number, or all"))),
+            Err(_) => Some(bound),
+        },
+    };
+    let (bound, began) = (builder.preemption_bound, Instant::now());
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&count);
     builder.check(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
         clock::reset();
         let model = make();
         let others: Vec<_> = threads[1..]
@@ -165,6 +196,21 @@ fn explore(
         }
         check(&model);
     });
+    let (count, took) = (count.load(Ordering::Relaxed), began.elapsed());
+    let bound =
+        bound.map_or("all".to_owned(), |bound| format!("those with up to {bound} preemptions"));
+    println!("{count} interleavings, {bound}, in {took:.1?}");
+}
+
+/// As [`explore`], with hints that are seen late.
+fn explore_widely(
+    make: impl Fn() -> Arc<Model> + Send + Sync + 'static,
+    threads: &[fn(&Model)],
+    check: impl Fn(&Model) + Send + Sync + 'static,
+) {
+    sync::set_late_hints(true);
+    explore(Depth::UpTo(2), make, threads, check);
+    sync::set_late_hints(false);
 }
 
 fn patient(model: &Model) {
@@ -194,11 +240,7 @@ const OVERTAKING: [u64; 3] = [0, u64::MAX, 2];
 
 fn on_one_connection(threads: &[fn(&Model)]) {
     for overtaking in OVERTAKING {
-        explore(
-            move || Model::new(1, 1, 8, overtaking),
-            threads,
-            |model| model.check_all_is_back(1),
-        );
+        explore_widely(move || Model::new(1, 1, 8, overtaking), threads, Model::check_all_is_back);
     }
 }
 
@@ -232,10 +274,10 @@ fn who_only_tries_beside_those_who_wait_takes_nothing_away() {
 fn two_connections_for_three_are_all_back_in_the_end() {
     for overtaking in OVERTAKING {
         for threads in [[patient as fn(&Model), patient, patient], [patient, patient, impatient]] {
-            explore(
+            explore_widely(
                 move || Model::new(2, 2, 8, overtaking),
                 &threads,
-                |model| model.check_all_is_back(2),
+                Model::check_all_is_back,
             );
         }
     }
@@ -245,22 +287,22 @@ fn two_connections_for_three_are_all_back_in_the_end() {
 fn room_is_given_to_one_of_those_who_wait_for_it() {
     for overtaking in OVERTAKING {
         // Whoever comes first opens the one connection; what was broken is opened again.
-        explore(
+        explore_widely(
             move || Model::new(1, 0, 8, overtaking),
             &[breaks_it, patient, patient],
             |model| {
                 let open = model.dispatch.open();
                 assert!(open <= 1);
-                model.check_all_is_back(open);
+                model.check_all_is_back();
             },
         );
-        explore(
+        explore_widely(
             move || Model::new(1, 0, 8, overtaking),
             &[breaks_it, patient, impatient],
             |model| {
                 let open = model.dispatch.open();
                 assert!(open <= 1);
-                model.check_all_is_back(open);
+                model.check_all_is_back();
             },
         );
     }
@@ -274,10 +316,10 @@ fn a_full_queue_refuses_and_serves_those_who_are_in_it() {
                 model.check_in(connection);
             }
         };
-        explore(
+        explore_widely(
             move || Model::new(1, 1, 1, overtaking),
             &[refused_or_served, refused_or_served, refused_or_served],
-            |model| model.check_all_is_back(1),
+            Model::check_all_is_back,
         );
     }
 }
@@ -295,7 +337,7 @@ fn closing_ends_every_wait_and_keeps_no_connection() {
                 model.dispatch.vacate(slot);
             }
         };
-        explore(
+        explore_widely(
             move || Model::new(1, 1, 8, overtaking),
             &[ended_or_served, ended_or_served, closes],
             |model| {
@@ -313,11 +355,11 @@ fn who_is_told_that_it_waits_in_vain_is_told_one_thing_and_loses_nothing() {
             let asker = Asker::current(Location::caller());
             let waiter = match model.dispatch.ask(Some(asker), 0) {
                 Answer::Wait(waiter) => waiter,
-                Answer::Connection(connection) => return model.check_in_uncounted(connection),
+                Answer::Connection(connection) => return model.check_in(connection),
                 _ => panic!("it is held or idle"),
             };
             match model.dispatch.wait(&waiter, None) {
-                Some(Turn::Connection(connection)) => model.check_in_uncounted(connection),
+                Some(Turn::Connection(connection)) => model.check_in(connection),
                 Some(Turn::WouldDeadlock) => {}
                 _ => panic!("it was told something else"),
             }
@@ -327,15 +369,15 @@ fn who_is_told_that_it_waits_in_vain_is_told_one_thing_and_loses_nothing() {
             model.dispatch.refuse(1);
         };
         // The only connection, held from the start.
-        let returns: fn(&Model) = |model| model.check_in_uncounted(0);
-        explore(
+        let returns: fn(&Model) = |model| model.check_in(Connection(0));
+        explore_widely(
             move || {
                 let model = Model::new(1, 1, 8, overtaking);
-                assert_eq!(model.dispatch.take(), Some(0));
+                assert_eq!(model.dispatch.take(), Some(Connection(0)));
                 model
             },
             &[returns, waits, refuses],
-            |model| model.check_all_is_back(1),
+            |model| model.check_all_is_back(),
         );
     }
 }
@@ -354,7 +396,7 @@ fn strict_order_is_the_order_of_arrival() {
             panic!("no turn");
         };
         ORDER.served(arrived);
-        model.check_in_uncounted(connection);
+        model.check_in(connection);
     };
     // It holds the only connection from the start, and gives it back when both have arrived.
     let holds: fn(&Model) = |model| {
@@ -362,24 +404,18 @@ fn strict_order_is_the_order_of_arrival() {
             loom::thread::yield_now();
         }
         assert!(model.dispatch.take().is_none(), "a newcomer overtook");
-        model.check_in_uncounted(0);
+        model.check_in(Connection(0));
     };
-    explore(
+    explore_widely(
         || {
             ORDER.reset();
             let model = Model::new(1, 1, 8, 0);
-            assert_eq!(model.dispatch.take(), Some(0));
+            assert_eq!(model.dispatch.take(), Some(Connection(0)));
             model
         },
         &[holds, waits, waits],
-        |model| model.check_all_is_back(1),
+        Model::check_all_is_back,
     );
-}
-
-impl Model {
-    fn check_in_uncounted(&self, connection: usize) {
-        assert!(self.dispatch.give(connection, connection).is_none());
-    }
 }
 
 #[test]
@@ -390,11 +426,11 @@ fn everybody_who_closes_is_told_when_the_last_connection_is_gone() {
         }
         assert!(model.dispatch.wait_for_the_last(None));
     };
-    let returns: fn(&Model) = |model| model.check_in(0);
-    explore(
+    let returns: fn(&Model) = |model| model.check_in(Connection(0));
+    explore_widely(
         || {
             let model = Model::new(1, 1, 8, 0);
-            assert_eq!(model.check_out(Try), Some(0));
+            assert_eq!(model.check_out(Try), Some(Connection(0)));
             model
         },
         &[returns, closes, closes],
@@ -410,18 +446,18 @@ fn a_connection_that_comes_back_while_the_pool_shrinks_is_not_left_in_its_slot()
             model.dispatch.vacate_surplus(slot);
         }
     };
-    let returns: fn(&Model) = |model| model.check_in(1);
-    explore(
+    let returns: fn(&Model) = |model| model.check_in(Connection(1));
+    explore_widely(
         || {
             let model = Model::new(2, 2, 8, 0);
-            assert_eq!(model.check_out(Try), Some(1));
+            assert_eq!(model.check_out(Try), Some(Connection(1)));
             model
         },
         &[returns, shrinks, tries],
         |model| {
             let open = model.dispatch.open();
             assert!(open <= 1, "above the limit");
-            model.check_all_is_back(open);
+            model.check_all_is_back();
         },
     );
 }

@@ -1,9 +1,53 @@
 //! loom's primitives under the names of the real ones.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 pub(crate) use loom::sync::MutexGuard;
-pub(crate) use loom::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicUsize, Ordering};
+
+thread_local! {
+    // Of the system's thread, on which all of loom's threads of one test run.
+    static LATE_HINTS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether hints are seen late, as far as the memory model allows, in what is made from now on.
+pub(crate) fn set_late_hints(late: bool) {
+    LATE_HINTS.set(late);
+}
+
+/// What a slot looks like from outside: a hint, on which nothing may depend.
+///
+/// Late ones multiply the interleavings. Where they are not late, threads that ask without looking
+/// stand for those that have overlooked something.
+pub(crate) enum AtomicU8 {
+    Late(loom::sync::atomic::AtomicU8),
+    AtOnce(std::sync::atomic::AtomicU8),
+}
+
+impl AtomicU8 {
+    pub(crate) fn new(value: u8) -> Self {
+        if LATE_HINTS.get() {
+            Self::Late(loom::sync::atomic::AtomicU8::new(value))
+        } else {
+            Self::AtOnce(std::sync::atomic::AtomicU8::new(value))
+        }
+    }
+
+    pub(crate) fn load(&self, order: Ordering) -> u8 {
+        match self {
+            Self::Late(hint) => hint.load(order),
+            Self::AtOnce(hint) => hint.load(order),
+        }
+    }
+
+    pub(crate) fn store(&self, value: u8, order: Ordering) {
+        match self {
+            Self::Late(hint) => hint.store(value, order),
+            Self::AtOnce(hint) => hint.store(value, order),
+        }
+    }
+}
 
 // A hint for a thread that spins, which none does here.
 pub(crate) use std::sync::atomic::AtomicBool;

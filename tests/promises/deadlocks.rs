@@ -225,6 +225,28 @@ fn no_alarm_when_a_holder_waits_elsewhere_and_will_be_served() {
 }
 
 #[test]
+fn what_comes_back_to_a_pool_that_was_made_smaller_is_no_way_out() {
+    let (here, elsewhere) = (&pool(2), &pool(1));
+    let running = elsewhere.write().unwrap();
+    thread::scope(|scope| {
+        let a = spawn(scope, "waits elsewhere", move || {
+            let _reader = take((here, Role::Read)).unwrap();
+            take((elsewhere, Role::Write)).map(drop)
+        });
+        until("it waits", || waits_to_write(elsewhere));
+        let b = spawn(scope, "waits for itself", move || {
+            let (_reader, taken) = (here.read().unwrap(), line!());
+            here.resize(1).unwrap();
+            let (error, asked) = (here.read_timeout(LONG).unwrap_err(), line!());
+            assert_deadlock(&error, &["waits for itself"], &[taken, asked]);
+        });
+        b.join().unwrap();
+        drop(running);
+        a.join().unwrap().expect("the other one was never in its way");
+    });
+}
+
+#[test]
 fn no_alarm_while_a_connection_is_detached() {
     let pool = pool(1);
     let detached = pool.read_owned().unwrap().detach();

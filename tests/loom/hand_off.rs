@@ -1,0 +1,161 @@
+//! The essentials, as few steps as they can be made of: a hand-off between two threads in all
+//! interleavings, and between three in as many as there is time for.
+//!
+//! Of two threads there are 11 to 7203 interleavings, all tried each time. Of three, `cargo test` tries
+//! all with up to two preemptions, and `TENURE_LOOM=4`, as in `.ci/run`, all with up to four: 2400 to
+//! 45 thousand for each model and each rule of overtaking, about half a million together. Five make
+//! 134 thousand of two returns beside a wait, or beside a shrink. `TENURE_LOOM=all` came to its end
+//! for a return beside two deadlines: 2.5 million interleavings, eight minutes. A fault beside a wait and a
+//! deadline has 28 to 33 thousand, a return beside a wait and the end 56 to 120 thousand: any
+//! `TENURE_LOOM` tries all of these.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::Ask::{self, Impatiently, Patiently, Try};
+use crate::{Connection, Depth, Model, OVERTAKING, explore};
+
+const TWO: Depth = Depth::All;
+const THREE: Depth = Depth::UpTo(2);
+const FEW_OF_THREE: Depth = Depth::UpToOrAll(2);
+
+/// So many connections, all of them held by threads that will give them back.
+fn all_held(limit: usize, overtaking: u64) -> Arc<Model> {
+    let model = Model::new(limit, limit, 8, overtaking);
+    for _ in 0..limit {
+        assert!(model.dispatch.take().is_some());
+    }
+    model
+}
+
+fn keep(model: &Model, ask: Ask) {
+    if model.ask(ask).is_some() {
+        model.kept.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn returns(model: &Model) {
+    model.check_in(Connection(0));
+}
+
+fn returns_another(model: &Model) {
+    model.check_in(Connection(1));
+}
+
+fn returns_both(model: &Model) {
+    returns(model);
+    returns_another(model);
+}
+
+fn breaks(model: &Model) {
+    model.discard(Connection(0));
+}
+
+fn waits(model: &Model) {
+    keep(model, Patiently);
+}
+
+fn waits_for_a_while(model: &Model) {
+    keep(model, Impatiently);
+}
+
+fn waits_for_a_while_and_returns(model: &Model) {
+    if let Some(connection) = model.ask(Impatiently) {
+        model.check_in(connection);
+    }
+}
+
+fn waits_and_returns(model: &Model) {
+    let connection = model.ask(Patiently).expect("it waits until it is served");
+    model.check_in(connection);
+}
+
+fn comes_and_returns(model: &Model) {
+    if let Some(connection) = model.check_out(Impatiently) {
+        model.check_in(connection);
+    }
+}
+
+fn tries(model: &Model) {
+    keep(model, Try);
+}
+
+fn tries_and_returns(model: &Model) {
+    if let Some(connection) = model.check_out(Try) {
+        model.check_in(connection);
+    }
+}
+
+fn closes(model: &Model) {
+    for (slot, _) in model.dispatch.close() {
+        model.open.fetch_sub(1, Ordering::Relaxed);
+        model.dispatch.vacate(slot);
+    }
+}
+
+fn shrinks(model: &Model) {
+    for (slot, _) in model.dispatch.resize(1).expect("it is open") {
+        model.open.fetch_sub(1, Ordering::Relaxed);
+        model.dispatch.vacate_surplus(slot);
+    }
+}
+
+fn with_one_held(depth: Depth, threads: &[fn(&Model)]) {
+    for overtaking in OVERTAKING {
+        explore(depth, move || all_held(1, overtaking), threads, Model::check_all_is_back);
+    }
+}
+
+fn with_two_held(depth: Depth, threads: &[fn(&Model)]) {
+    for overtaking in OVERTAKING {
+        explore(depth, move || all_held(2, overtaking), threads, Model::check_all_is_back);
+    }
+}
+
+#[test]
+fn two_threads_in_all_interleavings() {
+    with_one_held(TWO, &[returns, waits_and_returns]);
+    with_one_held(TWO, &[returns, waits_for_a_while_and_returns]);
+    with_one_held(TWO, &[returns, comes_and_returns]);
+    with_one_held(TWO, &[returns, tries_and_returns]);
+    with_one_held(TWO, &[breaks, waits_and_returns]);
+    with_one_held(TWO, &[breaks, waits_for_a_while_and_returns]);
+    with_one_held(TWO, &[returns, closes]);
+    with_two_held(TWO, &[returns_both, shrinks]);
+    with_two_held(TWO, &[returns_both, waits]);
+}
+
+#[test]
+fn a_return_beside_a_wait_and_a_deadline() {
+    with_one_held(THREE, &[returns, waits, waits_for_a_while_and_returns]);
+}
+
+#[test]
+fn a_return_beside_two_deadlines() {
+    with_one_held(THREE, &[returns, waits_for_a_while, waits_for_a_while]);
+}
+
+#[test]
+fn a_return_beside_a_wait_and_a_newcomer() {
+    with_one_held(THREE, &[returns, waits, tries_and_returns]);
+}
+
+#[test]
+fn two_returns_beside_a_wait() {
+    with_two_held(THREE, &[returns, returns_another, waits]);
+}
+
+#[test]
+fn a_fault_beside_a_wait_and_a_deadline() {
+    with_one_held(FEW_OF_THREE, &[breaks, waits, waits_for_a_while_and_returns]);
+}
+
+#[test]
+fn a_return_beside_a_wait_and_the_end() {
+    with_one_held(FEW_OF_THREE, &[returns, waits, closes]);
+}
+
+#[test]
+fn two_returns_beside_a_shrink() {
+    with_two_held(THREE, &[returns, returns_another, shrinks]);
+}
