@@ -34,11 +34,24 @@ const fn floor(name: &'static str) -> Variant {
 
 pub(crate) const TENURE: Variant = tenure("tenure");
 
+/// With every hold timed.
+pub(crate) const TIMED: Variant = tenure("tenure_timed");
+
+/// With metrics switched off.
+pub(crate) const UNMETERED: Variant = tenure("tenure_unmetered");
+
+/// In strict order of arrival.
+pub(crate) const STRICT: Variant = tenure("tenure_strict");
+
+pub(crate) const R2D2: Variant = peer("r2d2", Program::Own);
+
+pub(crate) const R2D2_UNTESTED: Variant = peer("r2d2_untested", Program::Own);
+
 /// Those that have a checkout.
 pub(crate) const CHECKOUT: &[Variant] = &[
     TENURE,
-    peer("r2d2", Program::Own),
-    peer("r2d2_untested", Program::Own),
+    R2D2,
+    R2D2_UNTESTED,
     peer("deadpool", Program::Own),
     peer("deadpool_unmanaged", Program::Own),
     peer("bb8", Program::Own),
@@ -49,12 +62,12 @@ pub(crate) const CHECKOUT: &[Variant] = &[
 ];
 
 /// Ways to write with tenure. A further one is named here and in `peers::open`.
-pub(crate) const TENURE_WRITERS: &[Variant] = &[tenure("plain")];
+pub(crate) const TENURE_WRITERS: &[Variant] = &[tenure("plain"), tenure("group")];
 
 /// Those that say how SQL is run.
 pub(crate) const SQL_PEERS: &[Variant] = &[
-    peer("r2d2", Program::Own),
-    peer("r2d2_untested", Program::Own),
+    R2D2,
+    R2D2_UNTESTED,
     peer("deadpool_sqlite", Program::Own),
     peer("sqlx", Program::Sqlx),
     peer("async_sqlite", Program::AsyncSqlite),

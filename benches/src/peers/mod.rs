@@ -21,8 +21,8 @@ use harness::versions::locked;
 pub(crate) fn open(peer: &str, recipe: &Recipe) -> anyhow::Result<Box<dyn Runner>> {
     let items = recipe.items;
     Ok(match peer {
-        "tenure" | "plain" => {
-            Box::new(Threads { peer: tenure::Tenure::open(recipe, tenure::Writing::Plain)?, items })
+        "tenure" | "tenure_timed" | "tenure_unmetered" | "tenure_strict" | "plain" | "group" => {
+            Box::new(Threads { peer: tenure::Tenure::open(recipe, peer)?, items })
         }
         "r2d2" => Box::new(Threads { peer: r2d2::R2d2::open(recipe, true)?, items }),
         "r2d2_untested" => Box::new(Threads { peer: r2d2::R2d2::open(recipe, false)?, items }),

@@ -8,7 +8,7 @@ use harness::protocol::{Recipe, Settings, Synchronous};
 use harness::sql::{BODY, INSERT, QUERY};
 use harness::threads::Blocking;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-use tenure::metrics::{DURATION_BUCKETS, METRICS, MetricKind};
+use tenure::metrics::{DURATION_BUCKETS, METRICS, MetricKind, SIZE_BUCKETS};
 use tenure::rusqlite;
 use tenure::{Pool, ReadSession};
 
@@ -20,9 +20,11 @@ const RECOMMENDED_MMAP_MIB: u32 = 256;
 
 /// The ways to write.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Writing {
+enum Writing {
     /// A transaction of one's own.
     Plain,
+    /// One that callers share.
+    Group,
 }
 
 #[derive(Debug)]
@@ -33,9 +35,18 @@ pub(super) struct Tenure {
 }
 
 impl Tenure {
-    pub(super) fn open(recipe: &Recipe, writing: Writing) -> anyhow::Result<Self> {
+    /// `variant` as in [`crate::variant`].
+    pub(super) fn open(recipe: &Recipe, variant: &str) -> anyhow::Result<Self> {
         install_recorder()?;
         let mut builder = Pool::builder().database(&recipe.database);
+        let mut writing = Writing::Plain;
+        match variant {
+            "tenure_timed" => builder = builder.hold_sampling(1),
+            "tenure_unmetered" => builder = builder.metrics(false),
+            "tenure_strict" => builder = builder.overtaking(Duration::ZERO),
+            "group" => writing = Writing::Group,
+            _ => {}
+        }
         if let Some(connections) = recipe.connections {
             builder = builder.readers(connections);
         }
@@ -93,6 +104,17 @@ impl Blocking for Tenure {
                 }
                 Ok(())
             })?,
+            Writing::Group => {
+                let keeps_statements = self.keeps_statements;
+                self.pool.group_commit(move |tx| {
+                    if keeps_statements {
+                        tx.prepare_cached(INSERT)?.execute((caller, BODY))?;
+                    } else {
+                        tx.execute(INSERT, (caller, BODY))?;
+                    }
+                    Ok(())
+                })?;
+            }
         }
         Ok(())
     }
@@ -103,7 +125,9 @@ fn install_recorder() -> anyhow::Result<()> {
     let mut builder = PrometheusBuilder::new();
     for metric in METRICS.iter().filter(|metric| metric.kind == MetricKind::Histogram) {
         let name = Matcher::Full(metric.name.to_owned());
-        builder = builder.set_buckets_for_metric(name, DURATION_BUCKETS)?;
+        let bounds =
+            if metric.name.ends_with("_seconds") { DURATION_BUCKETS } else { SIZE_BUCKETS };
+        builder = builder.set_buckets_for_metric(name, bounds)?;
     }
     let recorder = builder.install_recorder().context("no recorder can be installed")?;
     thread::Builder::new().name("upkeep".to_owned()).spawn(move || {

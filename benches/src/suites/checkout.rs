@@ -13,7 +13,7 @@ use crate::charts::{self, Line, Panel};
 use crate::figure::Figure;
 use crate::report::duration;
 use crate::seen::{Measured, Seen};
-use crate::variant::{CHECKOUT, TENURE, Variant};
+use crate::variant::{CHECKOUT, R2D2, R2D2_UNTESTED, STRICT, TENURE, TIMED, UNMETERED, Variant};
 
 pub(crate) const SUITE: Suite = Suite { cells, figures, charts };
 
@@ -31,6 +31,9 @@ const PLAIN: [(&str, Operation); 2] =
 
 /// Tenure alone, in these sizes.
 const FLAT: &str = "flat";
+
+/// What metrics cost a checkout.
+const INSTRUMENTATION: &str = "instrumentation";
 
 /// Names of the entries in `FLAT`, in front of the number that grows.
 const BY_THREADS: &str = "threads";
@@ -72,11 +75,46 @@ fn cells(options: &Options) -> Vec<Cell> {
             length,
         });
     }
+    cells.extend(other_settings(length, options));
     cells.push(Cell {
         name: FLAT.to_owned(),
         entries: flat(),
         items: ITEMS,
         warm_up: length / 5,
+        length,
+    });
+    cells
+}
+
+/// tenure with other settings than its defaults, beside r2d2.
+fn other_settings(length: Duration, options: &Options) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for (threads, size) in [(1, 1), (4, 4), (16, 16)] {
+        let of = |variant| entry(variant, threads, size, Operation::CheckOut);
+        cells.push(Cell {
+            name: format!("checkout_timed.T{threads}.S{size}"),
+            entries: [TIMED, R2D2, R2D2_UNTESTED].map(of).into(),
+            items: ITEMS,
+            warm_up: length / 5,
+            length,
+        });
+    }
+    cells.push(Cell {
+        name: INSTRUMENTATION.to_owned(),
+        entries: [TENURE, UNMETERED]
+            .map(|variant| entry(variant, 1, 1, Operation::CheckOut))
+            .into(),
+        items: ITEMS,
+        warm_up: length / 5,
+        length,
+    });
+    let length = options.length(Duration::from_millis(600), Duration::from_millis(50));
+    let hold = Operation::Hold(Duration::from_micros(20));
+    cells.push(Cell {
+        name: "exhaust_strict.T64.S1.H20".to_owned(),
+        entries: [STRICT, R2D2_UNTESTED].map(|variant| entry(variant, 64, 1, hold)).into(),
+        items: ITEMS,
+        warm_up: length / 10,
         length,
     });
     cells
@@ -134,6 +172,15 @@ fn figures(all: &[Measured]) -> Vec<Figure> {
         let Some(tenure) = cell.tenure().next() else { continue };
         if name == FLAT {
             figures.extend(flatness(cell));
+            continue;
+        }
+        if name == INSTRUMENTATION {
+            let cost = |variant| {
+                let seen = cell.seen.iter().find(|seen| seen.variant == variant);
+                seen.map_or(f64::NAN, |seen| seen.cpu_nanos_each(0))
+            };
+            let figure = format!("{INSTRUMENTATION}.nanoseconds");
+            figures.push(Figure::new(figure, cost(TENURE) - cost(UNMETERED)));
             continue;
         }
         let exhausted = name.starts_with("exhaust");
@@ -206,7 +253,7 @@ fn charts(out: &Path, all: &[Measured]) -> anyhow::Result<()> {
             &panels(&cells, |_, seen| Some(seen.nanos_each(0))),
         )?;
     }
-    let exhausted: Vec<_> = all.iter().filter(|cell| cell.name.starts_with("exhaust")).collect();
+    let exhausted: Vec<_> = all.iter().filter(|cell| cell.name.starts_with("exhaust.")).collect();
     for (file, title, of) in [
         (
             "exhaust-p99",
