@@ -168,7 +168,9 @@
 //! at least six months old, and raising it is a minor change. Enums, configuration and status are
 //! `#[non_exhaustive]`; new metrics may be added in minor versions, and none renamed.
 
+mod backup;
 mod builder;
+mod check;
 pub mod checkout;
 mod config;
 mod error;
@@ -185,14 +187,16 @@ pub mod testing;
 mod who;
 mod work;
 
+pub use backup::BackupProgress;
 pub use builder::Builder;
+pub use check::{CheckReport, ForeignKeyViolation};
 pub use config::{
-    Access, AfterRaw, ConfigError, ConfigFault, JournalMode, PoolConfig, Synchronous,
+    Access, AfterRaw, Checkpoints, ConfigError, ConfigFault, JournalMode, PoolConfig, Synchronous,
 };
 pub use error::{
-    BeginError, BoxError, CheckoutError, CheckoutErrorKind, Claim, CloseError, CommitError,
-    ConnectError, DeadlockedHolder, Error, FileProblem, OpenError, ResizeError, RollbackError,
-    SavepointError,
+    BackupError, BeginError, BoxError, CheckoutError, CheckoutErrorKind, Claim, CloseError,
+    CommitError, ConnectError, DeadlockedHolder, Error, FileProblem, OpenError, ResizeError,
+    RollbackError, SavepointError,
 };
 pub use pool::Pool;
 pub use rusqlite;

@@ -3,7 +3,10 @@
 
 mod baseline;
 mod busy;
+mod check;
 mod checkin;
+mod checkpoint;
+mod copy;
 mod damage;
 mod extensions;
 mod guard;
@@ -19,6 +22,8 @@ mod sql_text;
 mod suspicion;
 mod transaction;
 mod version;
+mod views;
+mod wal;
 
 pub use guard::{Detached, ReadGuard, WriteGuard};
 pub use interrupt::InterruptHandle;
@@ -29,6 +34,7 @@ pub use session::Session;
 pub use snapshot::Snapshot;
 pub use transaction::{Transaction, TryCommitError};
 
+pub(crate) use checkpoint::{Checkpointing, PreparedCheckpoints};
 pub(crate) use manager::{Manager, OnConnect, Recipe};
 pub(crate) use read_only::LeaveNoTrace;
 pub(crate) use transaction::run_hooks;

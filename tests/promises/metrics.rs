@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use metrics::Unit;
 use tenure::metrics::{METRICS, MetricKind};
 use tenure::{Error, Pool, testing};
 
@@ -67,7 +68,12 @@ fn names_types_and_help_follow_the_conventions() {
         );
         assert_eq!(
             metric.name.ends_with("_seconds"),
-            metric.kind == MetricKind::Histogram,
+            metric.unit == Unit::Seconds,
+            "{}",
+            metric.name
+        );
+        assert!(
+            metric.kind != MetricKind::Histogram || metric.unit == Unit::Seconds,
             "{}",
             metric.name
         );
