@@ -371,11 +371,15 @@ impl Checkpointer {
     /// After an error nothing that the connection believes is trusted.
     fn failed(&mut self, error: &rusqlite::Error) -> Failed {
         let code = error.sqlite_error().map_or(0, |error| error.extended_code);
+        if code & 0xff == ffi::SQLITE_INTERRUPT {
+            // The pool ends.
+            return Failed::Error;
+        }
         if shows_damage(code) {
             let thread = crate::who::thread_name(&thread::current());
             let place = Location::caller().to_string();
             self.recipe.stop_for(Damage { cause: ffi::Error::new(code), thread, place });
-        } else if code & 0xff != ffi::SQLITE_INTERRUPT {
+        } else {
             self.recipe.log.checkpoint_failed(error);
         }
         self.close();
