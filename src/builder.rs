@@ -168,7 +168,7 @@ impl Builder {
     ///
     /// It runs before anything is read from the file, so that it can give the key of an encrypted one;
     /// the settings of the pool are applied after it, and readers become query-only. It may run on any
-    /// thread.
+    /// thread. One of the connections is never lent: that of [`Role::Checkpoint`].
     ///
     /// ```
     /// let pool = tenure::testing::temporary_with(tenure::Pool::builder().on_connect(

@@ -47,6 +47,8 @@ pub(crate) enum Wait {
     /// Not at all.
     Never,
     AtMost(Duration),
+    /// As `AtMost`, for the pool's own threads, which no limit on the number of waiters keeps out.
+    AlwaysAdmitted(Duration),
 }
 
 /// Connections of one role.

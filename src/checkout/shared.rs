@@ -200,6 +200,9 @@ impl<M: Manage> Shared<M> {
             Wait::Never => (Some(started), None),
             // A deadline too far away to be represented is none.
             Wait::AtMost(limit) => (started.checked_add(limit), Some(Asker::current(place))),
+            Wait::AlwaysAdmitted(limit) => {
+                (started.checked_add(limit), Some(Asker::current(place).admitted()))
+            }
         };
         let waiter = match self.dispatch.ask(asker, clock::at(started)) {
             Answer::Connection(mut lent) => {

@@ -296,7 +296,7 @@ impl Checkpointer {
         };
         // Who has the turn commits, and must not wait for this.
         self.wal.at_work(false);
-        let Ok(_turn) = writer.check_out(Wait::AtMost(TURN), Location::caller()) else {
+        let Ok(_turn) = writer.check_out(Wait::AlwaysAdmitted(TURN), Location::caller()) else {
             return Err(Failed::Busy);
         };
         let linger = if self.wal.is_large() { LINGER } else { Duration::ZERO };

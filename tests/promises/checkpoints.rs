@@ -83,6 +83,27 @@ fn the_wal_stays_within_its_limit_while_many_write() {
 }
 
 #[test]
+fn a_full_queue_does_not_keep_them_from_their_turn() {
+    let pool = pool(small().max_waiters(1));
+    let waiting = || pool.status().write.unwrap().waiting;
+    let mut writer = pool.write().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| drop(pool.write_timeout(LONG).unwrap()));
+        until("the queue is full", || waiting().len() == 1);
+        for _ in 0..30 {
+            let tx = writer.transaction().unwrap();
+            tx.execute("INSERT INTO task VALUES ('a', zeroblob(36000))", []).unwrap();
+            tx.commit().unwrap();
+        }
+        until("they stand in line", || {
+            waiting().iter().any(|waiter| waiter.thread == "tenure-checkpoints")
+        });
+        drop(writer);
+    });
+    until("they had their turn", || checkpoints(&pool, "in_turn", "complete") > 0.0);
+}
+
+#[test]
 fn the_wal_stays_within_its_limit_while_short_reads_overlap() {
     let pool = pool(small().wal_limit_mib(16).readers(4));
     let done = AtomicBool::new(false);
