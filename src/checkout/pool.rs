@@ -75,6 +75,15 @@ impl<M: Manage> Pool<M> {
         self.shared.check_out(wait, place).map(|lent| Guard::borrowed(&self.shared, lent))
     }
 
+    /// For the pool's own thread; not counted among the checkouts.
+    pub(crate) fn take_turn(
+        &self,
+        limit: Duration,
+        place: Place,
+    ) -> Result<Guard<'_, M>, CheckoutError> {
+        self.shared.take_turn(limit, place).map(|lent| Guard::borrowed(&self.shared, lent))
+    }
+
     pub(crate) fn check_out_owned(
         &self,
         wait: Wait,

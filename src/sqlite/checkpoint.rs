@@ -35,7 +35,7 @@ use rusqlite::{Connection, InterruptHandle, ffi};
 use super::damage::{Damage, shows_damage};
 use super::manager::{Manager, Recipe, Role};
 use super::wal::Wal;
-use crate::checkout::{Wait, WeakPool};
+use crate::checkout::WeakPool;
 use crate::metrics::{CheckpointMode, CheckpointOutcome, Operation};
 use crate::status::Holder;
 
@@ -296,7 +296,7 @@ impl Checkpointer {
         };
         // Who has the turn commits, and must not wait for this.
         self.wal.at_work(false);
-        let Ok(_turn) = writer.check_out(Wait::AlwaysAdmitted(TURN), Location::caller()) else {
+        let Ok(_turn) = writer.take_turn(TURN, Location::caller()) else {
             return Err(Failed::Busy);
         };
         let linger = if self.wal.is_large() { LINGER } else { Duration::ZERO };
