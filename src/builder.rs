@@ -16,14 +16,16 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use tempfile::TempDir;
 
 use crate::checkout::{self, Settings};
-use crate::config::{Access, AfterRaw, JournalMode, PoolConfig, Synchronous};
-use crate::error::{BoxError, OpenError};
+use crate::config::{Access, AfterRaw, Checkpoints, JournalMode, PoolConfig, Synchronous};
+use crate::error::{BoxError, ConnectError, OpenError};
 use crate::file;
 use crate::housekeeping::Housekeeping;
 use crate::log::Log;
 use crate::metrics::{PoolMetrics, PoolName};
 use crate::pool::Pool;
-use crate::sqlite::{LeaveNoTrace, Manager, OnConnect, Recipe, Role, check_wal_is_safe};
+use crate::sqlite::{
+    LeaveNoTrace, Manager, OnConnect, PreparedCheckpoints, Recipe, Role, check_wal_is_safe,
+};
 
 /// Every pool can be resized to so many readers. A slot that was never used costs 344 bytes (what is
 /// allocated for a pool with 1000 slots more, on x86-64), so all of them 22 kB.
@@ -99,6 +101,10 @@ setters! {
     journal_mode: JournalMode = journal_mode, "tenure::JournalMode::Truncate";
     /// When SQLite waits for the disk.
     synchronous: Synchronous = synchronous, "tenure::Synchronous::Normal";
+    /// Who moves the WAL into the database.
+    checkpoints: Checkpoints = checkpoints, "tenure::Checkpoints::Inline";
+    /// How large the WAL gets at most, in MiB.
+    wal_limit_mib: u32 = wal_limit_mib, "256";
     /// Enforce foreign keys.
     foreign_keys: bool = foreign_keys, "false";
     /// Let the schema call functions that are not innocuous.
@@ -125,6 +131,8 @@ setters! {
     slow_checkout_after: Duration = slow_checkout_after, "std::time::Duration::from_millis(100)";
     /// Say in the log that a connection has been held for so long; zero = never.
     long_held_after: Duration = long_held_after, "std::time::Duration::from_secs(5)";
+    /// Say in the log that a snapshot has been open for so long; zero = never.
+    snapshot_warn_after: Duration = snapshot_warn_after, "std::time::Duration::from_secs(60)";
 }
 
 impl Builder {
@@ -165,7 +173,7 @@ impl Builder {
     ///
     /// It runs before anything is read from the file, so that it can give the key of an encrypted one;
     /// the settings of the pool are applied after it, and readers become query-only. It may run on any
-    /// thread.
+    /// thread. One of the connections is never lent: that of [`Role::Checkpoint`].
     ///
     /// ```
     /// let pool = tenure::testing::temporary_with(tenure::Pool::builder().on_connect(
@@ -252,12 +260,18 @@ impl Builder {
             log,
             hooks: Default::default(),
             damage: OnceLock::new(),
+            wal: OnceLock::new(),
+            views: Default::default(),
             _directory: directory,
             _leave_no_trace: leave_no_trace,
         });
 
         // Kept until the pool's own connections are open: the last one to close would remove the WAL.
-        let _first = if writes { Some(set_up(&recipe, setup)?) } else { None };
+        let first = if writes { Some(set_up(&recipe, setup)?) } else { None };
+        let prepared = match &first {
+            Some(first) => prepare_checkpoints(&recipe, first)?,
+            None => None,
+        };
         let reader = Manager::new(Arc::clone(&recipe), Role::Read);
         let opened = reader.connect();
         let first_reader = opened.map_err(|source| cannot_connect(&recipe, "read", source))?;
@@ -304,9 +318,27 @@ impl Builder {
             .map_err(fill)?;
         let weak =
             std::iter::once(&readers).chain(&writer).map(checkout::RolePool::downgrade).collect();
-        let housekeeping =
-            Housekeeping::start(weak, refilled).map_err(|source| OpenError::Thread { source })?;
-        Ok(Pool::new(readers, writer, recipe, housekeeping, name))
+        let no_thread = |source| {
+            for role in std::iter::once(&readers).chain(&writer) {
+                role.close();
+            }
+            OpenError::Thread { source }
+        };
+        let watched = Arc::downgrade(&recipe);
+        let each_second = move || {
+            if let Some(recipe) = watched.upgrade() {
+                recipe.look_at_views();
+            }
+        };
+        let housekeeping = Housekeeping::start(weak, refilled, each_second).map_err(no_thread)?;
+        let checkpoints = match (prepared, &writer) {
+            (Some(prepared), Some(writer)) => {
+                let started = prepared.start(&recipe, writer.downgrade(), readers.downgrade());
+                Some(started.map_err(no_thread)?)
+            }
+            _ => None,
+        };
+        Ok(Pool::new(readers, writer, recipe, housekeeping, checkpoints, name))
     }
 }
 
@@ -334,15 +366,30 @@ fn set_up(recipe: &Arc<Recipe>, setup: Option<Box<Setup>>) -> Result<Connection,
     Ok(connection)
 }
 
+/// If checkpoints are the pool's: the place where its writer will tell of commits.
+fn prepare_checkpoints(
+    recipe: &Arc<Recipe>,
+    first: &Connection,
+) -> Result<Option<PreparedCheckpoints>, OpenError> {
+    let Recipe { config, .. } = &**recipe;
+    let wanted =
+        config.checkpoints == Checkpoints::Background && config.journal_mode == JournalMode::Wal;
+    // A WAL hook of the caller's has taken them over.
+    if !wanted || recipe.has_wal_hook() {
+        return Ok(None);
+    }
+    let page_size = first.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0));
+    let page_size = page_size.map_err(|source| {
+        cannot_connect(recipe, "write", ConnectError::Setting { setting: "checkpoints", source })
+    })?;
+    Ok(Some(PreparedCheckpoints::new(recipe, page_size.unsigned_abs())))
+}
+
 fn unless_zero(duration: Duration) -> Option<Duration> {
     (!duration.is_zero()).then_some(duration)
 }
 
-fn cannot_connect(
-    recipe: &Recipe,
-    role: &'static str,
-    source: crate::error::ConnectError,
-) -> OpenError {
+fn cannot_connect(recipe: &Recipe, role: &'static str, source: ConnectError) -> OpenError {
     let path = PathBuf::clone(&recipe.path);
     match file::problem_shown_by(&source) {
         Some(problem) => OpenError::File { path, problem, source: Some(Box::new(source)) },

@@ -22,6 +22,15 @@ use crate::error::{BoxError, ConnectError, FileProblem, OpenError};
 /// What SQLite keeps beside a database.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
+/// Where SQLite looks for what belongs to the database at `path`.
+pub(crate) fn companions(path: &Path) -> impl Iterator<Item = PathBuf> {
+    COMPANIONS.iter().map(move |suffix| {
+        let mut companion = path.as_os_str().to_owned();
+        companion.push(suffix);
+        companion.into()
+    })
+}
+
 /// The absolute path of the file, which exists and looks usable when this returns.
 pub(crate) fn locate(config: &PoolConfig) -> Result<PathBuf, OpenError> {
     let path = config.database.as_deref().ok_or_else(ConfigError::no_database)?;
@@ -82,9 +91,7 @@ fn check(path: &Path, metadata: &Metadata) -> Result<(), OpenError> {
 }
 
 fn check_place(path: &Path, access: Access) -> Result<(), OpenError> {
-    for suffix in COMPANIONS {
-        let mut companion = path.as_os_str().to_owned();
-        companion.push(suffix);
+    for companion in companions(path) {
         if fs::symlink_metadata(companion).is_ok_and(|found| !found.is_file()) {
             return Err(problem(path, FileProblem::CompanionInTheWay));
         }

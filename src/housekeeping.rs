@@ -23,15 +23,16 @@ pub(crate) struct Housekeeping {
 }
 
 impl Housekeeping {
-    /// `refill` tells of connections to open again.
+    /// `refill` tells of connections to open again; `also` is done each second.
     pub(crate) fn start<M: Manage>(
         roles: Vec<WeakPool<M>>,
         refill: Receiver<()>,
+        also: impl Fn() + Send + 'static,
     ) -> std::io::Result<Self> {
         let (stop, stopped) = bounded(0);
         thread::Builder::new()
             .name("tenure-housekeeping".to_owned())
-            .spawn(move || keep_house(&roles, &refill, &stopped))?;
+            .spawn(move || keep_house(&roles, &refill, &stopped, &also))?;
         Ok(Self { _stop: stop })
     }
 }
@@ -40,6 +41,7 @@ fn keep_house<M: Manage>(
     roles: &[WeakPool<M>],
     refill: &Receiver<()>,
     stopped: &Receiver<Infallible>,
+    also: &dyn Fn(),
 ) {
     let ticks = tick(INTERVAL);
     loop {
@@ -58,12 +60,15 @@ fn keep_house<M: Manage>(
                 Ok(()) => each_role(|role| role.refill()),
                 Err(_) => return,
             },
-            recv(ticks) -> _ => each_role(|role| {
-                role.close_old();
-                role.report_long_holds();
-                role.give_up_leaks();
-                role.publish_metrics();
-            }),
+            recv(ticks) -> _ => {
+                each_role(|role| {
+                    role.close_old();
+                    role.report_long_holds();
+                    role.give_up_leaks();
+                    role.publish_metrics();
+                });
+                also();
+            }
         }
     }
 }

@@ -98,7 +98,8 @@
 //! that one was checked out.
 //!
 //! **A durable answer.** With the default settings `Ok` from a commit means that the work is on the
-//! disk. An error says whether it is certainly undone ([`CommitError::is_undone`]).
+//! disk. An error says whether it is certainly undone ([`CommitError::is_undone`]). After an input or
+//! output error the connection is closed and opened anew.
 //!
 //! **No damage spread.** When SQLite finds the database damaged, the pool stops: nothing more is read
 //! from it or committed to it.
@@ -125,6 +126,16 @@
 //!   such a closure commits through [`ReadSession::rusqlite`], the others of its batch get
 //!   [`CommitError::NotOpen`], for what became of them is not known.
 //! * The busy handler and the progress handler are the pool's. One that `on_connect` sets is replaced.
+//!   With `checkpoints = "background"` so is the writer's `PRAGMA wal_autocheckpoint`, but not a WAL hook
+//!   of `on_connect`: that one then does the checkpoints, and the pool none.
+//! * `wal_limit_mib` does not hold for one transaction that is larger by itself, while a reader keeps an
+//!   old state of the database, nor, as far as checkpoints do not catch up, against writers of other
+//!   processes. The WAL file keeps its size until the pool is closed: its blocks are used again. Near the
+//!   limit a commit waits for the disk, at most for a second. When the WAL is at half of the limit and
+//!   reads overlap without a gap, the writer's turn is kept for up to 2 ms at a time until one comes.
+//! * The place that is named when the WAL is held is a snapshot's, or else that of whoever has held a
+//!   reading connection longest: whether a single query is still running cannot be seen from outside.
+//! * [`Pool::backup_to`] cannot copy an encrypted database.
 //! * A statement that is leaked (`mem::forget`) keeps its memory until its connection is closed. It
 //!   keeps the file open as well where whose a statement is cannot be told: with virtual table modules
 //!   of your own, with an FTS index of external content (`content =`), and, beside any virtual table,
@@ -183,7 +194,9 @@
 //! at least six months old, and raising it is a minor change. Enums, configuration and status are
 //! `#[non_exhaustive]`; new metrics may be added in minor versions, and none renamed.
 
+mod backup;
 mod builder;
+mod check;
 pub mod checkout;
 mod config;
 mod error;
@@ -201,14 +214,16 @@ pub mod testing;
 mod who;
 mod work;
 
+pub use backup::BackupProgress;
 pub use builder::Builder;
+pub use check::{CheckReport, ForeignKeyViolation};
 pub use config::{
-    Access, AfterRaw, ConfigError, ConfigFault, JournalMode, PoolConfig, Synchronous,
+    Access, AfterRaw, Checkpoints, ConfigError, ConfigFault, JournalMode, PoolConfig, Synchronous,
 };
 pub use error::{
-    BeginError, BoxError, CheckoutError, CheckoutErrorKind, Claim, CloseError, CommitError,
-    ConnectError, DeadlockedHolder, Error, FileProblem, OpenError, ResizeError, RollbackError,
-    SavepointError,
+    BackupError, BeginError, BoxError, CheckoutError, CheckoutErrorKind, Claim, CloseError,
+    CommitError, ConnectError, DeadlockedHolder, Error, FileProblem, OpenError, ResizeError,
+    RollbackError, SavepointError,
 };
 pub use pool::Pool;
 pub use rusqlite;

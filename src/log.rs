@@ -58,6 +58,8 @@ pub(crate) struct Log {
     busy_timeouts: Rate,
     slow_checkouts: Rate,
     long_holds: Rate,
+    old_snapshots: Rate,
+    checkpoints: Rate,
 }
 
 /// Writes a warning if its rate allows.
@@ -83,6 +85,8 @@ impl Log {
             busy_timeouts: Rate::new(),
             slow_checkouts: Rate::new(),
             long_holds: Rate::new(),
+            old_snapshots: Rate::new(),
+            checkpoints: Rate::new(),
         }
     }
 
@@ -152,6 +156,57 @@ impl Log {
             label = holder.label.as_deref(),
             ?held,
             "a connection is held for longer than `long_held_after`"
+        );
+    }
+}
+
+/// The WAL.
+impl Log {
+    /// A snapshot has been open for long.
+    pub(crate) fn old_snapshot(&self, holder: &Holder) {
+        let (pool, Holder { thread, place, held, .. }) = (&self.pool, holder);
+        warn_at!(
+            self.old_snapshots,
+            pool,
+            thread,
+            place,
+            ?held,
+            "a snapshot is open for longer than `snapshot_warn_after`: until it ends the WAL grows with every commit"
+        );
+    }
+
+    /// The WAL has reached its limit because somebody reads from it.
+    pub(crate) fn wal_held(&self, holder: Option<&Holder>, bytes: u64, limit_mib: u32) {
+        let pool = &self.pool;
+        match holder {
+            Some(Holder { thread, place, held, .. }) => warn_at!(
+                self.checkpoints,
+                pool,
+                thread,
+                place,
+                ?held,
+                bytes,
+                limit_mib,
+                "the WAL has grown past `wal_limit_mib`: a reader has held its state of the database for so long; end that read sooner"
+            ),
+            None => warn_at!(
+                self.checkpoints,
+                pool,
+                bytes,
+                limit_mib,
+                "the WAL has grown past `wal_limit_mib`: somebody outside the pool reads an old state of the database, or reads overlap without a gap; look for long reads in other processes"
+            ),
+        }
+    }
+
+    /// A checkpoint failed. The commits stand: they are in the WAL.
+    pub(crate) fn checkpoint_failed(&self, error: &dyn std::error::Error) {
+        let pool = &self.pool;
+        warn_at!(
+            self.checkpoints,
+            pool,
+            %error,
+            "a checkpoint failed and will be tried again; what was committed is safe in the WAL, which grows until one succeeds"
         );
     }
 }

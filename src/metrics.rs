@@ -256,6 +256,41 @@ pub const METRICS: &[Metric] = &[
         help: "Statements that were stopped because they ran for longer than `statement_timeout`.",
     },
     Metric {
+        name: "tenure_wal_bytes",
+        kind: MetricKind::Gauge,
+        unit: Unit::Bytes,
+        labels: &[],
+        help: "The size of the WAL file, parts that are free to be used again included.",
+    },
+    Metric {
+        name: "tenure_wal_frames",
+        kind: MetricKind::Gauge,
+        unit: Unit::Count,
+        labels: &[("state", &["total", "checkpointed"])],
+        help: "Pages in the WAL after the latest commit of the writer, and those of them that are in the database.",
+    },
+    Metric {
+        name: "tenure_checkpoints_total",
+        kind: MetricKind::Counter,
+        unit: Unit::Count,
+        labels: &[("mode", CheckpointMode::NAMES), ("outcome", CheckpointOutcome::NAMES)],
+        help: "Checkpoints in the background, by whether the writer's turn was taken and by how they ended.",
+    },
+    Metric {
+        name: "tenure_checkpoint_seconds",
+        kind: MetricKind::Histogram,
+        unit: Unit::Seconds,
+        labels: &[("mode", CheckpointMode::NAMES)],
+        help: "How long a checkpoint in the background took.",
+    },
+    Metric {
+        name: "tenure_oldest_snapshot_seconds",
+        kind: MetricKind::Gauge,
+        unit: Unit::Seconds,
+        labels: &[],
+        help: "The age of the oldest snapshot that is open, 0 when there is none; looked at each second.",
+    },
+    Metric {
         name: "tenure_forked_total",
         kind: MetricKind::Counter,
         unit: Unit::Count,
@@ -382,6 +417,23 @@ label!(
         Read => "read",
         Write => "write",
         Commit => "commit",
+        Checkpoint => "checkpoint",
+    }
+);
+label!(
+    /// Which step a checkpoint belonged to.
+    CheckpointMode {
+        Passive => "passive",
+        InTurn => "in_turn",
+    }
+);
+label!(
+    /// How a checkpoint ended.
+    CheckpointOutcome {
+        Complete => "complete",
+        Partial => "partial",
+        Busy => "busy",
+        Error => "error",
     }
 );
 
@@ -407,6 +459,12 @@ pub(crate) struct PoolMetrics {
     damaged: Gauge,
     refused_for_damage: Vec<Counter>,
     group: GroupMetrics,
+    wal_bytes: Gauge,
+    wal_frames: Gauge,
+    wal_checkpointed: Gauge,
+    checkpoints: Vec<Vec<Counter>>,
+    checkpoint_seconds: Vec<Histogram>,
+    oldest_snapshot: Gauge,
 }
 
 impl PoolMetrics {
@@ -435,8 +493,25 @@ impl PoolMetrics {
                 "pool" => name.to_owned(), "role" => *role, "outcome" => "damaged"
             )
         };
-        let damaged = gauge!("tenure_damaged", "pool" => name.to_owned());
-        damaged.set(0.0);
+        let checkpoints = |mode: &&'static str| {
+            let one = |outcome: &&'static str| {
+                counter!(
+                    "tenure_checkpoints_total",
+                    "pool" => name.to_owned(), "mode" => *mode, "outcome" => *outcome
+                )
+            };
+            CheckpointOutcome::NAMES.iter().map(one).collect()
+        };
+        let gauge = |metric: &'static str| {
+            let gauge = gauge!(metric, "pool" => name.to_owned());
+            gauge.set(0.0);
+            gauge
+        };
+        let wal_frames = |state: &'static str| {
+            let gauge = gauge!("tenure_wal_frames", "pool" => name.to_owned(), "state" => state);
+            gauge.set(0.0);
+            gauge
+        };
         Self {
             repairs: by("tenure_checkin_repairs_total", "reason", Repair::NAMES),
             transactions: TransactionKind::NAMES.iter().map(transactions).collect(),
@@ -452,7 +527,13 @@ impl PoolMetrics {
             statement_timeouts: by("tenure_statement_timeouts_total", "role", OF_SQLITE.1),
             group: GroupMetrics::new(name),
             forked: forked(name),
-            damaged,
+            damaged: gauge("tenure_damaged"),
+            wal_bytes: gauge("tenure_wal_bytes"),
+            wal_frames: wal_frames("total"),
+            wal_checkpointed: wal_frames("checkpointed"),
+            checkpoints: CheckpointMode::NAMES.iter().map(checkpoints).collect(),
+            checkpoint_seconds: seconds("tenure_checkpoint_seconds", "mode", CheckpointMode::NAMES),
+            oldest_snapshot: gauge("tenure_oldest_snapshot_seconds"),
             refused_for_damage: OF_SQLITE.1.iter().map(refused_for_damage).collect(),
             pool: name.to_owned(),
         }
@@ -516,6 +597,26 @@ impl PoolMetrics {
 
     pub(crate) fn damaged(&self) {
         self.damaged.set(1.0);
+    }
+
+    pub(crate) fn wal(&self, bytes: u64, frames: u32, checkpointed: u32) {
+        self.wal_bytes.set(bytes as f64);
+        self.wal_frames.set(f64::from(frames));
+        self.wal_checkpointed.set(f64::from(checkpointed));
+    }
+
+    pub(crate) fn checkpoint(
+        &self,
+        mode: CheckpointMode,
+        outcome: CheckpointOutcome,
+        began: Instant,
+    ) {
+        self.checkpoints[mode as usize][outcome as usize].increment(1);
+        self.checkpoint_seconds[mode as usize].record(began.elapsed());
+    }
+
+    pub(crate) fn oldest_snapshot(&self, age: Duration) {
+        self.oldest_snapshot.set(age.as_secs_f64());
     }
 }
 

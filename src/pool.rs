@@ -20,7 +20,7 @@ use crate::fork::Birthplace;
 use crate::group::GroupQueue;
 use crate::housekeeping::Housekeeping;
 use crate::metrics::{GroupMetrics, PoolName};
-use crate::sqlite::{Damage, Manager, ReadGuard, Recipe, Role, WriteGuard};
+use crate::sqlite::{Checkpointing, Damage, Manager, ReadGuard, Recipe, Role, WriteGuard};
 use crate::status::PoolStatus;
 use crate::who::Place;
 
@@ -58,6 +58,8 @@ struct Inner {
     group: GroupQueue,
     recipe: Arc<Recipe>,
     _housekeeping: Housekeeping,
+    /// `None` when SQLite checkpoints by itself, or nothing is to be checkpointed.
+    checkpointing: Option<Checkpointing>,
     /// Free for another pool when this one ends.
     _name: PoolName,
     birthplace: Birthplace,
@@ -76,16 +78,25 @@ impl Drop for Pool {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
+        // It is interrupted; its connection, and with it a temporary directory, ends with it.
+        self.checkpoints_ended(None);
     }
 }
 
 impl Inner {
     /// No more checkouts.
     fn close(&self) {
+        if let Some(checkpointing) = &self.checkpointing {
+            checkpointing.stop();
+        }
         self.readers.close();
         if let Some(writer) = &self.writer {
             writer.close();
         }
+    }
+
+    fn checkpoints_ended(&self, deadline: Option<Instant>) -> bool {
+        self.checkpointing.as_ref().is_none_or(|one| one.wait_until_ended(deadline))
     }
 }
 
@@ -96,6 +107,7 @@ impl Pool {
         writer: Option<checkout::RolePool<Manager>>,
         recipe: Arc<Recipe>,
         housekeeping: Housekeeping,
+        checkpointing: Option<Checkpointing>,
         name: PoolName,
     ) -> Self {
         let inner = Inner {
@@ -104,6 +116,7 @@ impl Pool {
             group: GroupQueue::new(recipe.config.max_waiters),
             recipe,
             _housekeeping: housekeeping,
+            checkpointing,
             _name: name,
             birthplace: Birthplace::here(),
         };
@@ -484,7 +497,8 @@ impl Pool {
         let held = |role: &checkout::RolePool<Manager>| role.wait_until_closed(deadline);
         let write = self.inner.writer.as_ref().map_or(Ok(()), held);
         let read = held(&self.inner.readers);
-        if write.is_ok() && read.is_ok() {
+        let checkpoints_ended = self.inner.checkpoints_ended(deadline);
+        if write.is_ok() && read.is_ok() && checkpoints_ended {
             return Ok(());
         }
         let still_out = |role: Result<(), _>| role.err().unwrap_or_default();
@@ -511,6 +525,9 @@ impl Pool {
         self.inner.readers.publish_metrics();
         if let Some(writer) = &self.inner.writer {
             writer.publish_metrics();
+        }
+        if !self.is_forked() {
+            self.inner.recipe.publish_metrics();
         }
     }
 

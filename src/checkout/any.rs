@@ -189,7 +189,7 @@ impl Builder {
         };
         let role = RolePool::new(manager, settings);
         role.fill().inspect_err(|_| role.close()).map_err(|source| OpenError::Fill { source })?;
-        let housekeeping = Housekeeping::start(vec![role.downgrade()], refilled)
+        let housekeeping = Housekeeping::start(vec![role.downgrade()], refilled, || ())
             .map_err(|source| OpenError::Thread { source })?;
         let checkout_timeout = config.checkout_timeout;
         let inner = Inner { role, checkout_timeout, _housekeeping: housekeeping, name };

@@ -231,7 +231,9 @@ impl<T> Dispatch<T> {
                 debug_assert!(state.queue.is_empty(), "room while somebody waits");
                 Answer::Room(state.vacant.pop().unwrap_or_default())
             }
-            Some(_) if state.queue.len() >= self.max_waiters => Answer::Overloaded,
+            Some(asker) if state.queue.len() >= self.max_waiters && !asker.always_admitted => {
+                Answer::Overloaded
+            }
             Some(asker) => Answer::Wait(state.queue.join(asker, now)),
         };
         self.set_gate(&state);

@@ -31,12 +31,19 @@ pub(super) struct Asker {
     number: u64,
     thread: Arc<Me>,
     pub(super) place: Place,
+    /// It stands in line however many do already: the pool's own threads.
+    pub(super) always_admitted: bool,
 }
 
 impl Asker {
     /// The calling thread.
     pub(super) fn current(place: Place) -> Self {
-        Self { number: threads::number(), thread: threads::me(), place }
+        Self { number: threads::number(), thread: threads::me(), place, always_admitted: false }
+    }
+
+    /// As it is, but standing in line however many do already.
+    pub(super) fn admitted(self) -> Self {
+        Self { always_admitted: true, ..self }
     }
 
     /// The thread's number, see [`threads::number`].
@@ -182,7 +189,8 @@ impl Note {
                 && self.phase.load(Ordering::Relaxed) == phase;
             // A connection that changes hands without pause is better seen blurred than not at all.
             if steady || look == LOOKS - 1 {
-                let holder = Asker { number, thread: thread?, place: place? };
+                let (thread, place) = (thread?, place?);
+                let holder = Asker { number, thread, place, always_admitted: false };
                 let detached = phase == DETACHED;
                 return Some(Held { holder, since, detached, version: before });
             }

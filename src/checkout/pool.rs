@@ -47,6 +47,8 @@ pub(crate) enum Wait {
     /// Not at all.
     Never,
     AtMost(Duration),
+    /// As `AtMost`, for the pool's own threads, which no limit on the number of waiters keeps out.
+    AlwaysAdmitted(Duration),
 }
 
 /// Connections of one role.
@@ -71,6 +73,15 @@ impl<M: Manage> Pool<M> {
         place: Place,
     ) -> Result<Guard<'_, M>, CheckoutError> {
         self.shared.check_out(wait, place).map(|lent| Guard::borrowed(&self.shared, lent))
+    }
+
+    /// For the pool's own thread; not counted among the checkouts.
+    pub(crate) fn take_turn(
+        &self,
+        limit: Duration,
+        place: Place,
+    ) -> Result<Guard<'_, M>, CheckoutError> {
+        self.shared.take_turn(limit, place).map(|lent| Guard::borrowed(&self.shared, lent))
     }
 
     pub(crate) fn check_out_owned(

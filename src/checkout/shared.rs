@@ -136,6 +136,28 @@ impl<M: Manage> Shared<M> {
         Ok(lent)
     }
 
+    /// A turn of the pool's own thread, in the queue like anybody's, however long that is. It is not
+    /// counted among the checkouts.
+    pub(super) fn take_turn(
+        self: &Arc<Self>,
+        limit: Duration,
+        place: Place,
+    ) -> Result<Box<Lent<M>>, CheckoutError> {
+        if self.is_forked() {
+            return Err(self.refuse_forked());
+        }
+        match self.dispatch.take() {
+            Some(mut lent) => {
+                self.begin_hold(&mut lent, place);
+                Ok(lent)
+            }
+            None => {
+                let asked = self.ask(Wait::AlwaysAdmitted(limit), place, Instant::now());
+                asked.map(|(lent, _)| lent)
+            }
+        }
+    }
+
     #[cold]
     fn refuse_forked(&self) -> CheckoutError {
         self.count_forked();
@@ -187,6 +209,9 @@ impl<M: Manage> Shared<M> {
             Wait::Never => (Some(started), None),
             // A deadline too far away to be represented is none.
             Wait::AtMost(limit) => (started.checked_add(limit), Some(Asker::current(place))),
+            Wait::AlwaysAdmitted(limit) => {
+                (started.checked_add(limit), Some(Asker::current(place).admitted()))
+            }
         };
         let waiter = match self.dispatch.ask(asker, clock::at(started)) {
             Answer::Connection(mut lent) => {

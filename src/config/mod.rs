@@ -54,6 +54,8 @@ pub use self::error::{ConfigError, ConfigFault};
 /// | `metrics` | `true` | | record metrics |
 /// | `journal_mode` | `"wal"` | `"wal"`, `"delete"`, `"truncate"`, `"persist"` | how commits are made atomic |
 /// | `synchronous` | `"full"` | `"off"`, `"normal"`, `"full"`, `"extra"` | when SQLite waits for the disk |
+/// | `checkpoints` | `"background"` | `"background"`, `"inline"` | who moves the WAL into the database |
+/// | `wal_limit_mib` | 64 | 4 to 1048576 | with background checkpoints, how large the WAL gets at most, in MiB |
 /// | `foreign_keys` | `true` | | enforce foreign keys |
 /// | `trusted_schema` | `false` | | let the schema call functions that are not innocuous |
 /// | `defensive` | `true` | | forbid SQL that can corrupt the file |
@@ -67,6 +69,7 @@ pub use self::error::{ConfigError, ConfigFault};
 /// | `group_commit_max_time` | `"5ms"` | at most 1 day | begin no more closures in a transaction after so long |
 /// | `slow_checkout_after` | `"1s"` | at most 1 day, `"0s"` = never | say in the log that a checkout waited so long |
 /// | `long_held_after` | `"30s"` | at most 1 day, `"0s"` = never | say in the log that a connection is held so long |
+/// | `snapshot_warn_after` | `"10s"` | at most 1 day, `"0s"` = never | say in the log that a snapshot is open so long |
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -108,6 +111,11 @@ pub struct PoolConfig {
     pub journal_mode: JournalMode,
     /// When SQLite waits for the disk.
     pub synchronous: Synchronous,
+    /// Who moves the WAL into the database.
+    pub checkpoints: Checkpoints,
+    /// With background checkpoints, how large the WAL gets at most, in MiB. One transaction that is
+    /// larger, and a reader that keeps an old state of the database, make it grow further.
+    pub wal_limit_mib: u32,
     /// Enforce foreign keys.
     pub foreign_keys: bool,
     /// Let views and triggers of the file call functions that are not innocuous.
@@ -142,6 +150,9 @@ pub struct PoolConfig {
     /// Say in the log that a connection has been held for so long; zero = never.
     #[serde(with = "humantime_serde")]
     pub long_held_after: Duration,
+    /// Say in the log that a snapshot has been open for so long; zero = never. Looked at each second.
+    #[serde(with = "humantime_serde")]
+    pub snapshot_warn_after: Duration,
 }
 
 impl Default for PoolConfig {
@@ -162,6 +173,8 @@ impl Default for PoolConfig {
             metrics: true,
             journal_mode: JournalMode::Wal,
             synchronous: Synchronous::Full,
+            checkpoints: Checkpoints::Background,
+            wal_limit_mib: 64,
             foreign_keys: true,
             trusted_schema: false,
             defensive: true,
@@ -175,6 +188,7 @@ impl Default for PoolConfig {
             group_commit_max_time: Duration::from_millis(5),
             slow_checkout_after: Duration::from_secs(1),
             long_held_after: Duration::from_secs(30),
+            snapshot_warn_after: Duration::from_secs(10),
         }
     }
 }
@@ -310,6 +324,27 @@ impl JournalMode {
             Self::Persist => "persist",
         }
     }
+}
+
+/// Who moves the WAL into the database. Outside WAL mode, and on read-only pools, nobody does.
+///
+/// ```
+/// let config = tenure::PoolConfig::from_toml_str(r#"checkpoints = "inline""#)?;
+/// assert_eq!(config.checkpoints, tenure::Checkpoints::Inline);
+/// # Ok::<(), tenure::ConfigError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Checkpoints {
+    /// A thread of the pool, while others write. It takes the writer's turn for a moment when the WAL
+    /// is to start over, and never waits for readers while it has it.
+    ///
+    /// `PRAGMA wal_autocheckpoint` in `on_connect` has no effect on the writer then. If `on_connect`
+    /// sets a WAL hook, checkpoints are left to that.
+    Background,
+    /// SQLite, in the commit that makes the WAL reach 1000 pages.
+    Inline,
 }
 
 /// When SQLite waits for the disk; see <https://sqlite.org/pragma.html#pragma_synchronous>.

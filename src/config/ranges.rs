@@ -25,6 +25,8 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("metrics", "true or false"),
     ("journal_mode", "\"wal\", \"delete\", \"truncate\" or \"persist\""),
     ("synchronous", "\"off\", \"normal\", \"full\" or \"extra\""),
+    ("checkpoints", "\"background\" or \"inline\""),
+    ("wal_limit_mib", "4 to 1048576"),
     ("foreign_keys", "true or false"),
     ("trusted_schema", "true or false"),
     ("defensive", "true or false"),
@@ -38,6 +40,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("group_commit_max_time", "a time such as \"5ms\", at most \"1day\""),
     ("slow_checkout_after", "a time such as \"1s\", at most \"1day\"; \"0s\" = never"),
     ("long_held_after", "a time such as \"30s\", at most \"1day\"; \"0s\" = never"),
+    ("snapshot_warn_after", "a time such as \"10s\", at most \"1day\"; \"0s\" = never"),
 ];
 
 /// What may stand at a key.
@@ -86,6 +89,9 @@ pub(super) fn faults(config: &PoolConfig) -> Vec<ConfigFault> {
     let (slow, long) = (config.slow_checkout_after, config.long_held_after);
     check("slow_checkout_after", &format_args!("{slow:?}"), slow <= DAY);
     check("long_held_after", &format_args!("{long:?}"), long <= DAY);
+    let snapshot = config.snapshot_warn_after;
+    check("snapshot_warn_after", &format_args!("{snapshot:?}"), snapshot <= DAY);
+    check("wal_limit_mib", &config.wal_limit_mib, (4..=1_048_576).contains(&config.wal_limit_mib));
 
     if checkout < busy && busy <= DAY {
         let message = format!(

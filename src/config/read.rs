@@ -35,7 +35,8 @@ pub(super) fn config(text: &str) -> Result<PoolConfig, ConfigError> {
     }
     read!(access, create, max_waiters, journal_mode, synchronous, foreign_keys, trusted_schema);
     read!(defensive, cell_size_check, cache_size_kib, mmap_size_mib, statement_cache);
-    read!(database, name, readers, hold_sampling, metrics, after_raw, group_commit_max_size);
+    read!(database, name, readers, hold_sampling, metrics, after_raw, checkpoints, wal_limit_mib);
+    read!(group_commit_max_size);
     reader.read_time("checkout_timeout", &mut config.checkout_timeout);
     reader.read_time("busy_timeout", &mut config.busy_timeout);
     reader.read_time("idle_limit", &mut config.idle_limit);
@@ -45,6 +46,7 @@ pub(super) fn config(text: &str) -> Result<PoolConfig, ConfigError> {
     reader.read_time("group_commit_max_time", &mut config.group_commit_max_time);
     reader.read_time("slow_checkout_after", &mut config.slow_checkout_after);
     reader.read_time("long_held_after", &mut config.long_held_after);
+    reader.read_time("snapshot_warn_after", &mut config.snapshot_warn_after);
 
     for fault in ranges::faults(&config) {
         let span = fault.key().and_then(|key| reader.spans.get(key));

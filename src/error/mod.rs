@@ -6,6 +6,7 @@
 //! borrows a guard or a transaction (then `?` into `Box<dyn Error>` could not work); the one that
 //! gives a transaction back is [`TryCommitError`](crate::TryCommitError).
 
+mod backup;
 mod checkout;
 mod close;
 mod deadlock;
@@ -18,6 +19,7 @@ use std::error::Error as StdError;
 
 use rusqlite::ErrorCode;
 
+pub use self::backup::BackupError;
 pub(crate) use self::checkout::Refusal;
 pub use self::checkout::{CheckoutError, CheckoutErrorKind};
 pub use self::close::CloseError;
@@ -70,6 +72,9 @@ pub enum Error {
     /// Connections were still out when a pool was to be closed.
     #[error(transparent)]
     Close(#[from] CloseError),
+    /// A backup could not be made.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// A pool could not be resized.
     #[error(transparent)]
     Resize(#[from] ResizeError),

@@ -60,8 +60,9 @@ pub enum BeginError {
 
 /// Why a commit failed, and what that means for the work.
 ///
-/// [`Busy`](CommitError::Busy), [`Refused`](CommitError::Refused) and [`Damaged`](CommitError::Damaged)
-/// mean: certainly undone.
+/// [`is_undone`](CommitError::is_undone) says whether nothing was kept for certain: so it is with all but
+/// [`Unknown`](CommitError::Unknown), [`NotOpen`](CommitError::NotOpen) and
+/// [`Forked`](CommitError::Forked).
 ///
 /// ```
 /// let pool = tenure::testing::temporary()?;
@@ -126,6 +127,16 @@ pub enum CommitError {
         /// What SQLite said last.
         source: rusqlite::Error,
     },
+    /// The disk is full, or the database has reached `PRAGMA max_page_count`. The work was rolled back,
+    /// and the pool can be used again as soon as there is room.
+    #[error(
+        "not committed, the work was rolled back: no room on the disk, or `max_page_count` is reached; \
+         make room: the pool goes on by itself then: {source}"
+    )]
+    Full {
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
     /// This process is a child of the one that opened the pool. The transaction is the parent's, to
     /// commit or not.
     #[error("not committed: {FORKED}")]
@@ -165,6 +176,7 @@ impl CommitError {
             }
             Self::NotOpen => Self::NotOpen,
             Self::Refused { source: cause } => Self::Refused { source: source(cause) },
+            Self::Full { source: cause } => Self::Full { source: source(cause) },
             Self::AbortedWithBatch { source: cause } => {
                 Self::AbortedWithBatch { source: source(cause) }
             }

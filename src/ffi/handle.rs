@@ -11,7 +11,7 @@
 //! handlers read, and owns both for as long as either lives.
 
 use std::cell::Cell;
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, ffi};
 
 use super::close;
+use super::probe::{self, Hooks};
 use crate::fork::Birthplace;
 
 /// One run of a statement: the same statement run again is another.
@@ -38,6 +39,13 @@ pub(crate) trait Watch: Send + Sync + 'static {
 
     /// Asked every [`instructions`](Self::instructions), with what is running. `false` = stop.
     fn go_on(&self, running: &mut dyn Iterator<Item = Run>) -> bool;
+
+    /// Told after a commit that the WAL of the main database has so many frames.
+    fn committed(&self, frames: u32);
+
+    /// Whether [`committed`](Self::committed) is to be called, in the place of SQLite's own
+    /// checkpoints.
+    fn wants_commits(&self) -> bool;
 
     /// How often to ask [`go_on`](Self::go_on), in instructions of SQLite's virtual machine;
     /// `None` = never.
@@ -90,15 +98,30 @@ impl<W: Watch> Handle<W> {
         self.birthplace.is_elsewhere()
     }
 
-    /// Puts both handlers (back) in place.
-    pub(crate) fn install(&self) {
+    /// Puts the handlers in place.
+    fn install(&self) {
+        self.install_busy_handler();
         self.set_progress_handler(true);
+        self.watch_commits();
+    }
+
+    /// Puts the busy handler (back) in place.
+    pub(crate) fn install_busy_handler(&self) {
         let context = self.context.cast::<c_void>();
         // SAFETY: the connection is open for the life of `self`. `context` lives until `drop`, which
         // takes the handler away before it releases it. The callback reads it as a shared
         // `Context<W>`, on the thread that uses the connection.
         let code = unsafe { ffi::sqlite3_busy_handler(self.raw(), Some(busy::<W>), context) };
         debug_assert_eq!(code, ffi::SQLITE_OK, "sqlite3_busy_handler documents no failure");
+    }
+
+    /// Puts the hook (back) in place that is called after a commit, if it is wanted.
+    pub(crate) fn watch_commits(&self) {
+        if self.watch().wants_commits() {
+            let context = self.context.cast::<c_void>();
+            // SAFETY: as in `install`. It takes the place of the hook that SQLite checkpoints by.
+            unsafe { ffi::sqlite3_wal_hook(self.raw(), Some(committed::<W>), context) };
+        }
     }
 
     /// Puts the progress handler in place, if there is anything to ask, or takes it away.
@@ -200,6 +223,13 @@ impl<W: Watch> Handle<W> {
         true
     }
 
+    /// Takes the hooks of others away, which is the only way to learn of them.
+    pub(crate) fn take_hooks(&self, checkpoints: bool) -> Hooks {
+        let hooks = probe::take_hooks(&self.connection, checkpoints, self.context.cast());
+        self.watch_commits();
+        hooks
+    }
+
     pub(super) fn raw(&self) -> *mut ffi::sqlite3 {
         // SAFETY: made by `new`, released by `drop`, and only ever shared in between.
         unsafe { (*self.context).connection }
@@ -226,6 +256,9 @@ impl<W: Watch> Drop for Handle<W> {
         // came from `Box::into_raw` and nobody has the pointer any more.
         unsafe {
             ffi::sqlite3_busy_handler(self.raw(), None, ptr::null_mut());
+            if self.watch().wants_commits() {
+                ffi::sqlite3_wal_hook(self.raw(), None, ptr::null_mut());
+            }
             ffi::sqlite3_progress_handler(self.raw(), 0, None, ptr::null_mut());
             ffi::sqlite3_finalize(self.sentinel.get());
             close::close(ManuallyDrop::take(&mut self.connection));
@@ -259,6 +292,25 @@ unsafe extern "C" fn progress<W: Watch>(context: *mut c_void) -> c_int {
     let mut running = Running { connection: context.connection, at: ptr::null_mut() };
     let go_on = catch_unwind(AssertUnwindSafe(|| context.watch.go_on(&mut running)));
     c_int::from(!go_on.unwrap_or(false))
+}
+
+/// # Safety
+///
+/// `context` is the pointer that [`Handle::install`] gave; `database` is a text that ends with NUL.
+unsafe extern "C" fn committed<W: Watch>(
+    context: *mut c_void,
+    _: *mut ffi::sqlite3,
+    database: *const c_char,
+    frames: c_int,
+) -> c_int {
+    // SAFETY: promised by the caller; SQLite passes back what was installed.
+    let (context, database) = unsafe { (&*context.cast::<Context<W>>(), CStr::from_ptr(database)) };
+    if database == c"main" {
+        let frames = u32::try_from(frames).unwrap_or(0);
+        // The commit stands, whatever happens here.
+        let _ = catch_unwind(AssertUnwindSafe(|| context.watch.committed(frames)));
+    }
+    ffi::SQLITE_OK
 }
 
 /// The statements of a connection that are running.

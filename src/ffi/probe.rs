@@ -1,6 +1,6 @@
 //! What has been changed on a connection, as far as only C functions can tell.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use rusqlite::{Connection, ffi};
@@ -56,8 +56,8 @@ impl Hooks {
 }
 
 /// Takes the hooks away, which is the only way to learn of them. `checkpoints` says that the WAL hook
-/// is SQLite's own, which is left alone.
-pub(crate) fn take_hooks(connection: &Connection, checkpoints: bool) -> Hooks {
+/// is SQLite's own, which is left alone; one whose argument is `own` does not count.
+pub(super) fn take_hooks(connection: &Connection, checkpoints: bool, own: *const c_void) -> Hooks {
     // SAFETY: the handle is open while `connection` is borrowed, and no other thread uses it, for a
     // `Connection` is not `Sync`. Each call replaces a hook by none and returns the argument of the
     // one before, which is only compared with null. `rusqlite` keeps what its hooks own until it sets
@@ -69,9 +69,17 @@ pub(crate) fn take_hooks(connection: &Connection, checkpoints: bool) -> Hooks {
             rollback: !ffi::sqlite3_rollback_hook(handle, None, ptr::null_mut()).is_null(),
             update: !ffi::sqlite3_update_hook(handle, None, ptr::null_mut()).is_null(),
             trace: !ffi::sqlite3_trace(handle, None, ptr::null_mut()).is_null(),
-            wal: !checkpoints && !ffi::sqlite3_wal_hook(handle, None, ptr::null_mut()).is_null(),
+            wal: !checkpoints && {
+                let argument = ffi::sqlite3_wal_hook(handle, None, ptr::null_mut());
+                !argument.is_null() && argument.cast_const() != own
+            },
         }
     }
+}
+
+/// As `Handle::take_hooks`, of a connection that has none of the pool's yet.
+pub(crate) fn learn_hooks(connection: &Connection, checkpoints: bool) -> Hooks {
+    take_hooks(connection, checkpoints, ptr::null())
 }
 
 /// The limits on memory, which are the whole process's.

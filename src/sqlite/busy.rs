@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::wal::Wal;
 use crate::ffi::{Run, Watch};
 use crate::metrics::{Operation, PoolMetrics};
 
@@ -55,6 +56,8 @@ pub(crate) struct Busy {
     waited: AtomicBool,
     wait: Mutex<Option<Wait>>,
     running: Mutex<Vec<(Run, Instant)>>,
+    /// Told of commits; `None` = SQLite checkpoints by itself.
+    wal: Option<Arc<Wal>>,
 }
 
 /// The latest wait for a lock. SQLite does not say when it is over.
@@ -67,10 +70,16 @@ struct Wait {
 
 impl Busy {
     /// Raw statements count under their role.
-    pub(super) fn new(limits: Limits, role: super::Role, metrics: Arc<PoolMetrics>) -> Self {
+    pub(super) fn new(
+        limits: Limits,
+        role: super::Role,
+        metrics: Arc<PoolMetrics>,
+        wal: Option<Arc<Wal>>,
+    ) -> Self {
         let usual = match role {
             super::Role::Read => Operation::Read,
             super::Role::Write => Operation::Write,
+            super::Role::Checkpoint => Operation::Checkpoint,
         };
         Self {
             limits,
@@ -84,6 +93,7 @@ impl Busy {
             waited: AtomicBool::new(false),
             wait: Mutex::new(None),
             running: Mutex::new(Vec::new()),
+            wal,
         }
     }
 
@@ -158,8 +168,13 @@ impl Busy {
     }
 
     pub(super) fn operation(&self) -> Operation {
-        const ALL: [Operation; 4] =
-            [Operation::Begin, Operation::Read, Operation::Write, Operation::Commit];
+        const ALL: [Operation; 5] = [
+            Operation::Begin,
+            Operation::Read,
+            Operation::Write,
+            Operation::Commit,
+            Operation::Checkpoint,
+        ];
         let stored = self.operation.load(Relaxed);
         ALL.into_iter().find(|operation| *operation as u8 == stored).unwrap_or(Operation::Read)
     }
@@ -228,6 +243,16 @@ impl Watch for Busy {
         !over
     }
 
+    fn committed(&self, frames: u32) {
+        if let Some(wal) = &self.wal {
+            wal.committed(frames);
+        }
+    }
+
+    fn wants_commits(&self) -> bool {
+        self.wal.is_some()
+    }
+
     fn instructions(&self) -> Option<i32> {
         self.limits.statement.map(|_| INSTRUCTIONS)
     }
@@ -240,7 +265,7 @@ mod tests {
 
     fn busy(timeout: Duration) -> Busy {
         let metrics = Arc::new(PoolMetrics::new("busy"));
-        Busy::new(Limits { busy: timeout, statement: None }, Role::Read, metrics)
+        Busy::new(Limits { busy: timeout, statement: None }, Role::Read, metrics, None)
     }
 
     #[test]

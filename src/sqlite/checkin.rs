@@ -74,7 +74,7 @@ fn nothing_left(session: &ReadSession) -> bool {
     if timeout.is_ok_and(|timeout| timeout != 0) {
         repaired(session, Repair::BusyHandler);
     }
-    session.handle().install();
+    session.handle().install_busy_handler();
     session.handle().set_progress_handler(false);
     if session.put_heap_limits_back() {
         repaired(session, Repair::Pragma);
@@ -87,6 +87,8 @@ fn nothing_left(session: &ReadSession) -> bool {
     for repair in &found {
         repaired(session, *repair);
     }
+    // `PRAGMA wal_autocheckpoint = 0` takes it away, and shows no other value.
+    session.handle().watch_commits();
     found.is_empty()
 }
 
@@ -104,7 +106,7 @@ fn after_raw(session: &ReadSession) -> Vec<Repair> {
         .pragma_query_value(None, "wal_autocheckpoint", |row| row.get::<_, i64>(0))
         .map_or(true, |pages| pages > 0);
     let usual = session.recipe().hooks(session.role());
-    let hooks = ffi::take_hooks(handle, checkpoints);
+    let hooks = handle.take_hooks(checkpoints);
     if usual.any() || ffi::has_preupdate_hooks() {
         return vec![Repair::Raw];
     }

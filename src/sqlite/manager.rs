@@ -23,9 +23,11 @@ use super::damage::Damage;
 use super::read_only::LeaveNoTrace;
 use super::read_session::ReadSession;
 use super::session::Session;
+use super::views::Views;
+use super::wal::Wal;
 use crate::config::{Access, PoolConfig};
 use crate::error::{BoxError, ConnectError, is_busy};
-use crate::ffi::{Handle, Hooks, take_hooks};
+use crate::ffi::{Handle, Hooks, learn_hooks};
 use crate::log::Log;
 use crate::metrics::PoolMetrics;
 
@@ -53,6 +55,8 @@ pub enum Role {
     Read,
     /// The one that writes.
     Write,
+    /// The pool's own, for checkpoints off the commit path. It is never lent.
+    Checkpoint,
 }
 
 impl Role {
@@ -65,6 +69,7 @@ impl Role {
         match self {
             Self::Read => "read",
             Self::Write => "write",
+            Self::Checkpoint => "checkpoint",
         }
     }
 }
@@ -88,6 +93,9 @@ pub(crate) struct Recipe {
     /// What `on_connect` sets, for readers and for the writer.
     pub(crate) hooks: [OnceLock<Hooks>; 2],
     pub(crate) damage: OnceLock<Arc<Damage>>,
+    /// Told by the writer when it commits, if the pool checkpoints in the background.
+    pub(crate) wal: OnceLock<Arc<Wal>>,
+    pub(crate) views: Views,
     /// Deleted when the last connection that needs it is gone.
     pub(crate) _directory: Option<Arc<TempDir>>,
     /// For a read-only pool: the last to go, when its connections are closed.
@@ -105,7 +113,35 @@ impl Recipe {
         let checkpoints = connection
             .pragma_query_value(None, "wal_autocheckpoint", |row| row.get::<_, i64>(0))
             .is_ok_and(|pages| pages > 0);
-        let _ = self.hooks[role as usize].set(take_hooks(connection, checkpoints));
+        let _ = self.hooks[role as usize].set(learn_hooks(connection, checkpoints));
+    }
+
+    /// Whether `on_connect` sets a WAL hook on the writer, which `learn_hooks` has found out.
+    pub(crate) fn has_wal_hook(&self) -> bool {
+        self.hooks(Role::Write).wal
+    }
+
+    /// The size of the WAL file. Looking at it needs no descriptor, so it costs no lock.
+    pub(super) fn wal_bytes(&self) -> u64 {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push("-wal");
+        std::fs::metadata(name).map_or(0, |found| found.len())
+    }
+
+    /// What a second's tick looks at.
+    pub(crate) fn look_at_views(&self) {
+        let limit = Some(self.config.snapshot_warn_after).filter(|limit| !limit.is_zero());
+        self.views.report(limit, &self.log);
+        self.publish_metrics();
+    }
+
+    pub(crate) fn publish_metrics(&self) {
+        self.views.publish(&self.metrics);
+        let (frames, backfilled) = match self.wal.get() {
+            Some(wal) => (wal.frames(), wal.backfilled().frames),
+            None => (0, 0),
+        };
+        self.metrics.wal(self.wal_bytes(), frames, backfilled);
     }
 
     /// No connection is lent any more.
@@ -174,7 +210,8 @@ impl ManageConnection for Manager {
             busy: config.busy_timeout,
             statement: Some(config.statement_timeout).filter(|limit| !limit.is_zero()),
         };
-        let busy = Arc::new(Busy::new(limits, self.role, Arc::clone(metrics)));
+        let wal = self.recipe.wal.get().filter(|_| self.role == Role::Write).cloned();
+        let busy = Arc::new(Busy::new(limits, self.role, Arc::clone(metrics), wal));
         let handle = Handle::new(connection, busy);
         Ok(Session::new(ReadSession::new(handle, self.role, Arc::clone(&self.recipe))))
     }

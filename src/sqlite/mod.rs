@@ -4,7 +4,10 @@
 mod baseline;
 mod batch;
 mod busy;
+mod check;
 mod checkin;
+mod checkpoint;
+mod copy;
 mod damage;
 mod extensions;
 mod guard;
@@ -20,6 +23,8 @@ mod sql_text;
 mod suspicion;
 mod transaction;
 mod version;
+mod views;
+mod wal;
 
 pub use guard::{Detached, ReadGuard, WriteGuard};
 pub use interrupt::InterruptHandle;
@@ -31,6 +36,7 @@ pub use snapshot::Snapshot;
 pub use transaction::{Transaction, TryCommitError};
 
 pub(crate) use batch::{Batch, Part};
+pub(crate) use checkpoint::{Checkpointing, PreparedCheckpoints};
 pub(crate) use damage::Damage;
 pub(crate) use manager::{Manager, OnConnect, Recipe};
 pub(crate) use read_only::LeaveNoTrace;

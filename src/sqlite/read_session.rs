@@ -20,6 +20,7 @@ use super::interrupt::{InterruptHandle, Interrupts};
 use super::manager::{Recipe, Role};
 use super::sql_text;
 use super::suspicion::Suspicion;
+use super::views::ViewNote;
 use crate::ffi::Handle;
 use crate::fork::FORKED;
 use crate::log::Log;
@@ -71,6 +72,8 @@ pub struct ReadSession {
     statement_lent: Cell<bool>,
     /// Rows changed before this checkout.
     changes_before: Cell<u64>,
+    /// The snapshot that is open, for whoever asks why the WAL grows.
+    pub(super) view: Arc<ViewNote>,
     interrupts: Interrupts,
     extensions: Extensions,
     /// After the connection, so that a temporary directory outlives it.
@@ -80,6 +83,7 @@ pub struct ReadSession {
 /// For the layer itself.
 impl ReadSession {
     pub(super) fn new(connection: Handle<Busy>, role: Role, recipe: Arc<Recipe>) -> Self {
+        let view = recipe.views.note();
         let session = Self {
             connection,
             role,
@@ -93,6 +97,7 @@ impl ReadSession {
             heap_watched: Cell::new(false),
             statement_lent: Cell::new(false),
             changes_before: Cell::new(0),
+            view,
             interrupts: Interrupts::default(),
             extensions: Extensions::default(),
             recipe,

@@ -53,6 +53,7 @@ impl<'g> Snapshot<'g> {
             let _ = session.roll_back();
             return Err(not_begun(session, TransactionKind::Snapshot, begun, source));
         }
+        session.view.begin(session.place(), begun);
         Ok(Self { session, begun, _pinned: PhantomData, _exactly: PhantomData })
     }
 }
@@ -70,6 +71,7 @@ impl Drop for Snapshot<'_> {
         if self.session.is_forked() {
             return;
         }
+        self.session.view.end();
         let panicking = thread::panicking();
         let outcome =
             if panicking { TransactionOutcome::Panic } else { TransactionOutcome::Commit };

@@ -161,12 +161,17 @@ impl ReadSession {
         gave_up
     }
 
-    /// Stops the pool if the last failure was for damage. It sees what statements met that do not
+    /// Stops the pool if the last failure was for damage; after an input or output error the connection
+    /// is not lent again. It sees what statements met that do not
     /// pass through here, if nothing was run since.
     pub(super) fn notice_last_error(&self) {
         let code = self.connection.last_error();
         if shows_damage(code) {
             self.found_damage(code);
+        } else if code & 0xff == ffi::SQLITE_IOERR {
+            // What the connection, or the system's cache, believes about the file may be wrong; after
+            // a failed fsync it is. Another one reads it anew.
+            self.condemn();
         }
     }
 
@@ -198,7 +203,7 @@ impl ReadSession {
 
     /// Someone has put another busy handler in the place of the pool's.
     pub(super) fn put_busy_handler_back(&self) {
-        self.connection.install();
+        self.connection.install_busy_handler();
         self.metrics().repair(Repair::BusyHandler);
         self.log().repair(self.role.name(), self.place(), Repair::BusyHandler.found());
     }

@@ -274,7 +274,8 @@ impl<'g> Transaction<'g> {
                 }
                 // SQLite says no although the transaction is over: what ran after the commit (a WAL
                 // hook) may have failed, or the commit itself.
-                Some(ErrorCode::ConstraintViolation | ErrorCode::DiskFull) => {
+                Some(ErrorCode::DiskFull) => return Err(CommitError::Full { source }),
+                Some(ErrorCode::ConstraintViolation) => {
                     return Err(CommitError::Refused { source });
                 }
                 _ if self.session.is_autocommit() => {

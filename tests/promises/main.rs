@@ -1,9 +1,11 @@
 //! What the crate promises, one promise per module.
 
 mod any;
+mod backups;
 mod busy;
 mod checkin;
 mod checkout;
+mod checkpoints;
 mod closing;
 mod config;
 mod connections;
@@ -30,5 +32,6 @@ mod session_state;
 mod setup;
 mod shrinking;
 mod snapshots;
+mod soundness;
 mod transactions;
 mod until;

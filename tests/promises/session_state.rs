@@ -13,7 +13,7 @@ use tenure::rusqlite::limits::Limit;
 use tenure::rusqlite::trace::{TraceEvent, TraceEventCodes};
 use tenure::rusqlite::types::Value;
 use tenure::rusqlite::{Connection, ErrorCode};
-use tenure::{AfterRaw, Pool, Session};
+use tenure::{AfterRaw, Checkpoints, Pool, Session};
 
 use crate::recorded::Recorded;
 use crate::until::until;
@@ -336,17 +336,20 @@ fn no_hook_is_inherited() {
 
 #[test]
 fn no_wal_hook_is_inherited() {
-    let pool = pool();
-    let before = found(&pool);
     let hook: fn(&Wal, i32) -> tenure::rusqlite::Result<()> = |_, _| {
         LOGGED.fetch_add(1, Relaxed);
         Ok(())
     };
-    pool.write().unwrap().rusqlite().wal_hook(Some(hook));
-    assert_eq!(found(&pool), before, "SQLite's own hook is what checkpoints");
-    pool.write().unwrap().execute("INSERT INTO task VALUES ('a')", []).unwrap();
-    assert_eq!(LOGGED.load(Relaxed), 0);
-    assert_eq!(pool.repairs("discarded"), 1.0);
+    // It takes the place of the pool's, or of SQLite's own, by which they checkpoint.
+    for checkpoints in [Checkpoints::Background, Checkpoints::Inline] {
+        let pool = pool_with(Pool::builder().checkpoints(checkpoints));
+        let before = found(&pool);
+        pool.write().unwrap().rusqlite().wal_hook(Some(hook));
+        assert_eq!(found(&pool), before, "{checkpoints:?}");
+        pool.write().unwrap().execute("INSERT INTO task VALUES ('a')", []).unwrap();
+        assert_eq!(LOGGED.load(Relaxed), 0);
+        assert_eq!(pool.repairs("discarded"), 1.0, "{checkpoints:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,428 @@
+//! Checkpoints off the commit path: moving the WAL into the database while others write.
+//!
+//! SQLite by itself has the committer do it whose commit makes the WAL reach 1000 pages: some
+//! milliseconds, in which everybody waits who wants to write. Here a thread of the pool does it, on a
+//! connection of its own. It takes two steps, because a WAL is used again from its start only when all
+//! of it is in the database at the moment somebody writes:
+//!
+//! 1. PASSIVE, beside those who read and write, until little is left;
+//! 2. with the writer's turn, taken in the queue like anybody's: PASSIVE once more, for what was
+//!    committed meanwhile. Whoever writes next starts the WAL over. Without this step a WAL under load
+//!    never starts over and grows to hundreds of megabytes in a second.
+//!
+//! Readers that began before keep the WAL from starting over until they have ended. So the second step
+//! asks whether any is left, by a RESTART checkpoint without a busy handler, which waits for nobody.
+//! While the WAL is small it is content with the answer and comes again later. When the WAL has grown
+//! to half of its limit it asks again for up to [`LINGER`]: many short reads that overlap would
+//! otherwise never leave a gap. No mode that waits for readers is ever used (FULL, RESTART and TRUNCATE
+//! with a busy handler hold the lock for writing meanwhile), and the WAL is never truncated: appending
+//! to a file is slower than to use its blocks again.
+//!
+//! A thread of its own, because a checkpoint takes as long as the disk does, and housekeeping has
+//! connections to reopen for which somebody waits. It holds the pool weakly, and sleeps while nothing
+//! is written.
+
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
+use parking_lot::Mutex;
+use rusqlite::{Connection, InterruptHandle, ffi};
+
+use super::damage::{Damage, shows_damage};
+use super::manager::{Manager, Recipe, Role};
+use super::wal::Wal;
+use crate::checkout::WeakPool;
+use crate::metrics::{CheckpointMode, CheckpointOutcome, Operation};
+use crate::status::Holder;
+
+/// After so long without a commit the rest is checkpointed.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// So many frames are written quickly, with the writer's turn: a mebibyte.
+const LITTLE: u32 = 256;
+
+/// How often the first step is repeated, at most, to leave little.
+const ROUNDS: u32 = 3;
+
+/// The longest that the second step looks for the end of reads, when the WAL is large.
+const LINGER: Duration = Duration::from_millis(2);
+const LINGER_LOOK: Duration = Duration::from_micros(50);
+
+/// How long to wait for the writer's turn before looking at the WAL anew.
+const TURN: Duration = Duration::from_secs(1);
+
+/// The pause after a reader was in the way, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// The pause after a failure.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// Ends the thread.
+pub(crate) struct Checkpointing {
+    stop: Mutex<Option<Sender<Infallible>>>,
+    running: Arc<Running>,
+    /// From the thread's end: its connection, to be closed last.
+    ended: Receiver<Option<Connection>>,
+}
+
+/// The way to interrupt a checkpoint.
+type Running = Mutex<Option<InterruptHandle>>;
+
+impl Checkpointing {
+    /// Tells the thread to end, and interrupts what it does.
+    pub(crate) fn stop(&self) {
+        drop(self.stop.lock().take());
+        if let Some(running) = &*self.running.lock() {
+            running.interrupt();
+        }
+    }
+
+    /// Waits until the thread has ended, and closes its connection; `false` = not by the deadline.
+    ///
+    /// To be called when those of the pool are closed: of two that are closed at the same moment,
+    /// neither would find itself to be the last, which removes the WAL.
+    pub(crate) fn wait_until_ended(&self, deadline: Option<Instant>) -> bool {
+        let ended = match deadline {
+            None => self.ended.recv().map_err(RecvTimeoutError::from),
+            Some(at) => self.ended.recv_deadline(at),
+        };
+        // Disconnected: it was closed before.
+        ended.map(drop) != Err(RecvTimeoutError::Timeout)
+    }
+}
+
+/// What the writer tells, before there is anybody to hear it.
+pub(crate) struct PreparedCheckpoints {
+    wal: Arc<Wal>,
+    called: Receiver<()>,
+}
+
+impl PreparedCheckpoints {
+    /// To be called before the pool's connections are opened: they are made to tell.
+    pub(crate) fn new(recipe: &Recipe, page_size: u64) -> Self {
+        let (calls, called) = bounded(1);
+        let limit = u64::from(recipe.config.wal_limit_mib) << 20;
+        let wal = recipe.wal.get_or_init(|| Arc::new(Wal::new(limit, page_size, calls)));
+        Self { wal: Arc::clone(wal), called }
+    }
+
+    /// Starts the thread.
+    pub(crate) fn start(
+        self,
+        recipe: &Arc<Recipe>,
+        writer: WeakPool<Manager>,
+        readers: WeakPool<Manager>,
+    ) -> std::io::Result<Checkpointing> {
+        let (stop, stopped) = bounded(0);
+        let (ending, ended) = bounded(1);
+        let running = Arc::new(Running::default());
+        let checkpointer = Checkpointer {
+            recipe: Arc::clone(recipe),
+            wal: self.wal,
+            connection: None,
+            running: Arc::clone(&running),
+            writer,
+            readers,
+            pause: FIRST_PAUSE,
+            held_up_since: None,
+            said: false,
+        };
+        thread::Builder::new().name("tenure-checkpoints".to_owned()).spawn(move || {
+            let wal = Arc::clone(&checkpointer.wal);
+            let connection = checkpointer.run(&self.called, &stopped);
+            // From now on nobody waits for this thread.
+            drop(self.called);
+            wal.at_work(false);
+            let _ = ending.send(connection);
+        })?;
+        Ok(Checkpointing { stop: Mutex::new(Some(stop)), running, ended })
+    }
+}
+
+/// When to look again.
+#[derive(Clone, Copy, Debug)]
+enum Rest {
+    UntilCalled,
+    AtMost(Duration),
+    /// A call would come too early.
+    For(Duration),
+}
+
+/// What a checkpoint has found.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    /// In the WAL when it began.
+    frames: u32,
+    /// Of those, in the database.
+    backfilled: u32,
+}
+
+impl Found {
+    fn is_complete(self) -> bool {
+        self.backfilled >= self.frames
+    }
+}
+
+/// Why a checkpoint could not be made.
+enum Failed {
+    /// Another process, or a connection outside the pool, makes one, or the writer's turn did not
+    /// come.
+    Busy,
+    /// It was logged and counted.
+    Error,
+}
+
+struct Checkpointer {
+    recipe: Arc<Recipe>,
+    wal: Arc<Wal>,
+    /// Opened when it is first needed.
+    connection: Option<Connection>,
+    running: Arc<Running>,
+    writer: WeakPool<Manager>,
+    readers: WeakPool<Manager>,
+    pause: Duration,
+    /// Since when readers have been in the way.
+    held_up_since: Option<Instant>,
+    /// The log has named who.
+    said: bool,
+}
+
+impl Checkpointer {
+    fn run(mut self, called: &Receiver<()>, stopped: &Receiver<Infallible>) -> Option<Connection> {
+        let mut rest = Rest::UntilCalled;
+        loop {
+            match rest {
+                Rest::UntilCalled => select! {
+                    recv(stopped) -> _ => break,
+                    recv(called) -> _ => {}
+                },
+                Rest::AtMost(time) => select! {
+                    recv(stopped) -> _ => break,
+                    recv(called) -> _ => {}
+                    default(time) => {}
+                },
+                Rest::For(time) => select! {
+                    recv(stopped) -> _ => break,
+                    default(time) => {}
+                },
+            }
+            // What goes wrong once must not end it for good.
+            let look = catch_unwind(AssertUnwindSafe(|| self.look()));
+            rest = look.unwrap_or_else(|_| {
+                self.wal.at_work(false);
+                tracing::error!(pool = self.recipe.metrics.name(), "a checkpoint panicked");
+                Rest::For(AFTER_FAILURE)
+            });
+        }
+        *self.running.lock() = None;
+        // A statement takes back an interrupt, which would end the checkpoint of the last to close.
+        self.connection.take().filter(|connection| connection.execute_batch("SELECT 1").is_ok())
+    }
+
+    fn close(&mut self) {
+        *self.running.lock() = None;
+        self.connection = None;
+    }
+
+    /// Does what is to be done now, and says when to look again.
+    fn look(&mut self) -> Rest {
+        if self.recipe.damage.get().is_some() {
+            return Rest::UntilCalled;
+        }
+        if self.wal.is_due() {
+            self.wal.at_work(true);
+            let made = self.make_room();
+            self.wal.at_work(false);
+            let rest = match made {
+                Ok(true) => {
+                    self.pause = FIRST_PAUSE;
+                    self.held_up_since = None;
+                    self.said = false;
+                    Rest::AtMost(IDLE)
+                }
+                Ok(false) => Rest::For(self.held_up()),
+                Err(Failed::Busy) => Rest::For(self.next_pause()),
+                Err(Failed::Error) => Rest::For(AFTER_FAILURE),
+            };
+            self.wal.watch();
+            return rest;
+        }
+        if self.wal.take_committed() {
+            self.wal.watch();
+            return Rest::AtMost(IDLE);
+        }
+        // First, so that a commit during the checkpoint calls.
+        self.wal.rest();
+        if self.wal.left() == 0 {
+            return Rest::UntilCalled;
+        }
+        match self.checkpoint(CheckpointMode::Passive) {
+            Ok(found) if found.is_complete() => Rest::UntilCalled,
+            // A reader is in the way, or somebody else checkpoints.
+            Ok(_) | Err(_) => Rest::AtMost(IDLE),
+        }
+    }
+
+    /// Both steps; `false` = readers were in the way.
+    fn make_room(&mut self) -> Result<bool, Failed> {
+        for round in 1.. {
+            let before = self.wal.backfilled();
+            let found = self.checkpoint(CheckpointMode::Passive)?;
+            if self.wal.left() <= LITTLE || round >= ROUNDS {
+                break;
+            }
+            let held_back = found.frames.saturating_sub(found.backfilled);
+            if held_back > LITTLE && found.backfilled <= before.frames {
+                // Short reads that overlap look the same as a long one, until it is tried.
+                if self.wal.is_large() && self.pause < LONGEST_PAUSE {
+                    break;
+                }
+                return Ok(false);
+            }
+        }
+        // Else there is time yet, in which more of the same pages will be written.
+        if self.wal.is_to_start_over() { self.start_over() } else { Ok(true) }
+    }
+
+    /// The second step.
+    fn start_over(&mut self) -> Result<bool, Failed> {
+        let Some(writer) = self.writer.upgrade() else {
+            return Ok(true);
+        };
+        // Who has the turn commits, and must not wait for this.
+        self.wal.at_work(false);
+        let Ok(_turn) = writer.take_turn(TURN, Location::caller()) else {
+            return Err(Failed::Busy);
+        };
+        let linger = if self.wal.is_large() { LINGER } else { Duration::ZERO };
+        let mut began = None;
+        loop {
+            let found = self.checkpoint(CheckpointMode::InTurn)?;
+            let began = *began.get_or_insert_with(Instant::now);
+            if found.is_complete() && self.has_no_readers()? {
+                self.wal.will_start_over();
+                return Ok(true);
+            }
+            if began.elapsed() >= linger {
+                return Ok(false);
+            }
+            thread::sleep(LINGER_LOOK);
+        }
+    }
+
+    /// Whether the next writer will start the WAL over, all of which is in the database: whether
+    /// nobody reads from it any more.
+    fn has_no_readers(&mut self) -> Result<bool, Failed> {
+        let connection = self.connection()?;
+        // There is no busy handler: it waits for nobody.
+        match pragma(connection, "PRAGMA main.wal_checkpoint(RESTART)") {
+            Ok((busy, _)) => Ok(!busy),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    fn checkpoint(&mut self, mode: CheckpointMode) -> Result<Found, Failed> {
+        self.connection()?;
+        let Some(connection) = &self.connection else { return Err(Failed::Error) };
+        let before = self.wal.backfilled();
+        let began = Instant::now();
+        let result = pragma(connection, "PRAGMA main.wal_checkpoint(PASSIVE)");
+        let metrics = &self.recipe.metrics;
+        let (outcome, result) = match result {
+            Ok((true, _)) => {
+                metrics.busy_refusal(Operation::Checkpoint);
+                (CheckpointOutcome::Busy, Err(Failed::Busy))
+            }
+            Ok((false, found)) => {
+                self.wal.found(before, found.backfilled);
+                let complete = found.is_complete();
+                let outcome =
+                    if complete { CheckpointOutcome::Complete } else { CheckpointOutcome::Partial };
+                (outcome, Ok(found))
+            }
+            Err(error) => (CheckpointOutcome::Error, Err(self.failed(&error))),
+        };
+        self.recipe.metrics.checkpoint(mode, outcome, began);
+        result
+    }
+
+    fn connection(&mut self) -> Result<&Connection, Failed> {
+        if self.connection.is_none() {
+            let opened = Manager::new(Arc::clone(&self.recipe), Role::Checkpoint).open();
+            let opened = opened.map_err(|error| {
+                self.recipe.log.checkpoint_failed(&error);
+                Failed::Error
+            })?;
+            let quiet = opened
+                .busy_timeout(Duration::ZERO)
+                .and_then(|()| opened.pragma_update(None, "wal_autocheckpoint", 0));
+            quiet.map_err(|error| self.failed(&error))?;
+            *self.running.lock() = Some(opened.get_interrupt_handle());
+            self.connection = Some(opened);
+        }
+        self.connection.as_ref().ok_or(Failed::Error)
+    }
+
+    /// After an error nothing that the connection believes is trusted.
+    fn failed(&mut self, error: &rusqlite::Error) -> Failed {
+        let code = error.sqlite_error().map_or(0, |error| error.extended_code);
+        if code & 0xff == ffi::SQLITE_INTERRUPT {
+            // The pool ends.
+            return Failed::Error;
+        }
+        if shows_damage(code) {
+            let thread = crate::who::thread_name(&thread::current());
+            let place = Location::caller().to_string();
+            self.recipe.stop_for(Damage { cause: ffi::Error::new(code), thread, place });
+        } else {
+            self.recipe.log.checkpoint_failed(error);
+        }
+        self.close();
+        Failed::Error
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        pause
+    }
+
+    /// Readers are in the way. If that has made the WAL too large, the log says which.
+    fn held_up(&mut self) -> Duration {
+        let since = *self.held_up_since.get_or_insert_with(Instant::now);
+        if self.wal.is_over_the_limit() && !self.said {
+            self.said = true;
+            let limit = self.recipe.config.wal_limit_mib;
+            self.recipe.log.wal_held(
+                self.in_the_way(since).as_ref(),
+                self.recipe.wal_bytes(),
+                limit,
+            );
+        }
+        self.next_pause()
+    }
+
+    /// The oldest snapshot, or else who has held a reading connection longest; of those that began
+    /// before the WAL was held.
+    fn in_the_way(&self, since: Instant) -> Option<Holder> {
+        let held = since.elapsed();
+        let snapshot = self.recipe.views.oldest();
+        let reader = || self.readers.upgrade()?.status().held.into_iter().next();
+        let before = |holder: &Holder| holder.held >= held;
+        snapshot.filter(before).or_else(|| reader().filter(before))
+    }
+}
+
+/// Runs a checkpoint; `true` = another connection was in the way.
+fn pragma(connection: &Connection, sql: &str) -> rusqlite::Result<(bool, Found)> {
+    connection.prepare_cached(sql)?.query_row([], |row| {
+        // Negative when the database is not in WAL mode any more: then there is nothing to do.
+        let number = |at| row.get::<_, i64>(at).map(|value| u32::try_from(value).unwrap_or(0));
+        Ok((row.get(0)?, Found { frames: number(1)?, backfilled: number(2)? }))
+    })
+}

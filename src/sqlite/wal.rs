@@ -1,0 +1,200 @@
+//! What the writing connection tells, at each commit, to whoever checkpoints.
+//!
+//! SQLite calls a hook of the connection after a commit, with the number of frames that the WAL has
+//! then. That is exact, costs a few stores, and needs no look at the file, whose size says nothing
+//! once its blocks are used again. A thread is woken by the first commit after a quiet time, and by the
+//! first that finds the WAL large; no other commit does more than store.
+//!
+//! One thing can hold a commit up here: the WAL has nearly reached its limit, and the thread is at work
+//! on a checkpoint. Then writers have to become as slow as the disk, or the WAL grows without bound.
+//! Nobody waits here for a reader: when one is in the way the thread is not at work.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, TrySendError};
+
+/// Nothing is left to checkpoint, as far as is known.
+const QUIET: u8 = 0;
+/// The thread looks by itself whether commits go on.
+const WATCHED: u8 = 1;
+/// It was called because the WAL is large.
+const CALLED: u8 = 2;
+
+/// In sixteenths of the limit: so much to be checkpointed makes a checkpoint due;
+const BEGIN: u32 = 2;
+/// so large, the WAL is made to start over for the first time, which is early, for a file that grows is
+/// slower than one whose blocks exist; twice as large the next time, and so on up to the last;
+const FIRST_START_OVER: u32 = 1;
+const LAST_START_OVER: u32 = 6;
+/// so large, starting over may cost the writers a little;
+const LARGE: u32 = 8;
+/// and so large, commits wait for the disk.
+const BRAKE: u32 = 12;
+
+/// The longest that a commit waits for the disk here, and how often it looks.
+const LONGEST_BRAKE: Duration = Duration::from_secs(1);
+const BRAKE_LOOK: Duration = Duration::from_micros(200);
+
+/// What precedes the page in a frame, and the frames in a file.
+const FRAME_HEADER: u64 = 24;
+const FILE_HEADER: u64 = 32;
+
+/// How much of the WAL is in the database.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Backfilled {
+    /// Of the WAL, which starts over.
+    epoch: u32,
+    pub(super) frames: u32,
+}
+
+impl Backfilled {
+    fn pack(self) -> u64 {
+        u64::from(self.epoch) << 32 | u64::from(self.frames)
+    }
+
+    fn unpack(packed: u64) -> Self {
+        Self { epoch: (packed >> 32) as u32, frames: packed as u32 }
+    }
+}
+
+/// The WAL of a pool, as its writer has seen it last.
+#[derive(Debug)]
+pub(crate) struct Wal {
+    frames: AtomicU32,
+    backfilled: AtomicU64,
+    /// There was a commit since somebody looked.
+    committed: AtomicBool,
+    state: AtomicU8,
+    /// The thread was called, or is at work on a checkpoint; not while it waits for the writer's turn
+    /// or for readers.
+    at_work: AtomicBool,
+    /// So large it is made to start over.
+    start_over_at: AtomicU32,
+    /// A sixteenth of the limit, in frames.
+    sixteenth: u32,
+    calls: Sender<()>,
+}
+
+impl Wal {
+    /// A message in `calls` wakes the thread; its capacity is one.
+    pub(super) fn new(limit_bytes: u64, page_size: u64, calls: Sender<()>) -> Self {
+        let limit = limit_bytes.saturating_sub(FILE_HEADER) / (page_size + FRAME_HEADER);
+        let sixteenth = u32::try_from(limit / 16).unwrap_or(u32::MAX / 16).max(1);
+        Self {
+            frames: AtomicU32::new(0),
+            backfilled: AtomicU64::new(0),
+            committed: AtomicBool::new(false),
+            state: AtomicU8::new(QUIET),
+            at_work: AtomicBool::new(false),
+            start_over_at: AtomicU32::new(FIRST_START_OVER * sixteenth),
+            sixteenth,
+            calls,
+        }
+    }
+
+    /// After a commit. Called by SQLite on the committing thread, which holds no lock of it then.
+    pub(super) fn committed(&self, frames: u32) {
+        if frames < self.frames.swap(frames, Relaxed) {
+            let epoch = Backfilled::unpack(self.backfilled.load(Relaxed)).epoch;
+            let none = Backfilled { epoch: epoch.wrapping_add(1), frames: 0 };
+            self.backfilled.store(none.pack(), Release);
+        }
+        self.committed.store(true, Release);
+        match self.state.load(Relaxed) {
+            QUIET => self.call(WATCHED),
+            WATCHED if self.is_due() => self.call(CALLED),
+            _ => {}
+        }
+        if frames >= self.sixteenth * BRAKE {
+            self.wait_for_the_disk();
+        }
+    }
+
+    #[cold]
+    fn call(&self, state: u8) {
+        if self.state.swap(state, AcqRel) != state {
+            self.at_work(state == CALLED);
+            // Full means that the thread has not come yet.
+            if let Err(TrySendError::Disconnected(())) = self.calls.try_send(()) {
+                self.at_work(false);
+            }
+        }
+    }
+
+    #[cold]
+    fn wait_for_the_disk(&self) {
+        let began = Instant::now();
+        while self.at_work.load(Acquire) && began.elapsed() < LONGEST_BRAKE {
+            thread::sleep(BRAKE_LOOK);
+        }
+    }
+
+    pub(super) fn frames(&self) -> u32 {
+        self.frames.load(Relaxed)
+    }
+
+    /// Frames that are in the database, as far as is known.
+    pub(super) fn backfilled(&self) -> Backfilled {
+        Backfilled::unpack(self.backfilled.load(Acquire))
+    }
+
+    /// A checkpoint that began at `before` has brought the database so far. Not noted if the WAL has
+    /// started over meanwhile.
+    pub(super) fn found(&self, before: Backfilled, frames: u32) {
+        let now = Backfilled { epoch: before.epoch, frames };
+        let _ = self.backfilled.compare_exchange(before.pack(), now.pack(), AcqRel, Relaxed);
+    }
+
+    /// Frames that are not in the database, as far as is known.
+    pub(super) fn left(&self) -> u32 {
+        self.frames().saturating_sub(self.backfilled().frames)
+    }
+
+    /// Whether there was a commit since this was asked last.
+    pub(super) fn take_committed(&self) -> bool {
+        self.committed.swap(false, Acquire)
+    }
+
+    pub(super) fn at_work(&self, at_work: bool) {
+        self.at_work.store(at_work, Release);
+    }
+
+    /// The thread goes to sleep for good: the next commit wakes it.
+    pub(super) fn rest(&self) {
+        self.state.store(QUIET, Release);
+    }
+
+    /// The thread looks by itself: only a large WAL wakes it.
+    pub(super) fn watch(&self) {
+        self.state.store(WATCHED, Release);
+    }
+
+    /// Time for a checkpoint.
+    pub(super) fn is_due(&self) -> bool {
+        let left = self.left();
+        left >= self.sixteenth * BEGIN || left > 0 && self.is_to_start_over()
+    }
+
+    /// Large enough to be made to start over.
+    pub(super) fn is_to_start_over(&self) -> bool {
+        self.frames() >= self.start_over_at.load(Relaxed)
+    }
+
+    /// The next writer starts it over.
+    pub(super) fn will_start_over(&self) {
+        let next = self.start_over_at.load(Relaxed).saturating_mul(2);
+        self.start_over_at.store(next.min(LAST_START_OVER * self.sixteenth), Relaxed);
+    }
+
+    /// So large that it may cost its writers a little.
+    pub(super) fn is_large(&self) -> bool {
+        self.frames() >= self.sixteenth * LARGE
+    }
+
+    pub(super) fn is_over_the_limit(&self) -> bool {
+        self.frames() >= self.sixteenth * 16
+    }
+}

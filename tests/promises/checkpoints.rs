@@ -1,0 +1,262 @@
+//! Checkpoints are made beside the writers: the WAL stays within its limit, no committer waits for a
+//! reader, and who keeps the WAL from starting over is named.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tenure::rusqlite::hooks::Wal;
+use tenure::{Access, Builder, Checkpoints, JournalMode, Pool, Synchronous};
+
+use crate::logged::warnings_of_all_threads;
+use crate::recorded::Recorded;
+use crate::until::{LONG, until};
+
+const MIB: u64 = 1 << 20;
+
+/// The least limit there is.
+fn small() -> Builder {
+    Pool::builder().wal_limit_mib(4).synchronous(Synchronous::Normal).readers(2)
+}
+
+fn pool(builder: Builder) -> Recorded {
+    let pool = Recorded::with(builder);
+    pool.write().unwrap().execute_batch("CREATE TABLE task (title TEXT, body BLOB)").unwrap();
+    pool
+}
+
+fn wal(pool: &Pool) -> PathBuf {
+    pool.config().database.clone().unwrap().with_file_name("temporary.db-wal")
+}
+
+fn wal_bytes(pool: &Pool) -> u64 {
+    wal(pool).metadata().map_or(0, |found| found.len())
+}
+
+/// A commit of ten pages or so.
+fn commit(pool: &Pool) {
+    let insert = "INSERT INTO task VALUES ('a', zeroblob(36000))";
+    pool.transaction(|tx| Ok(tx.execute(insert, [])?)).unwrap();
+}
+
+fn frames(pool: &Recorded, state: &str) -> f64 {
+    pool.value("tenure_wal_frames", &[("state", state)])
+}
+
+fn checkpoints(pool: &Recorded, mode: &str, outcome: &str) -> f64 {
+    pool.value("tenure_checkpoints_total", &[("mode", mode), ("outcome", outcome)])
+}
+
+/// Commits from several threads, so many in all; returns how large the WAL was at most.
+fn load(pool: &Pool, commits: u64) -> u64 {
+    let (left, largest) = (AtomicU64::new(commits), AtomicU64::new(0));
+    let claim = || {
+        let claim = |left: u64| left.checked_sub(1);
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim).is_ok()
+    };
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while claim() {
+                    commit(pool);
+                    largest.fetch_max(wal_bytes(pool), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    largest.into_inner()
+}
+
+#[test]
+fn the_wal_stays_within_its_limit_while_many_write() {
+    let pool = pool(small());
+    // 72 MiB.
+    let largest = load(&pool, 2_000);
+    assert!(largest <= 4 * MIB, "{largest} bytes");
+    assert!(checkpoints(&pool, "in_turn", "complete") >= 10.0);
+    assert_eq!(frames(&pool, "total").min(1024.0), frames(&pool, "total"));
+    let rows: i64 =
+        pool.read().unwrap().query_one("SELECT count(*) FROM task", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 2_000);
+    assert_eq!(pool.value("tenure_wal_bytes", &[]), wal_bytes(&pool) as f64);
+}
+
+#[test]
+fn a_full_queue_does_not_keep_them_from_their_turn() {
+    let pool = pool(small().max_waiters(1));
+    let waiting = || pool.status().write.unwrap().waiting;
+    let mut writer = pool.write().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| drop(pool.write_timeout(LONG).unwrap()));
+        until("the queue is full", || waiting().len() == 1);
+        for _ in 0..30 {
+            let tx = writer.transaction().unwrap();
+            tx.execute("INSERT INTO task VALUES ('a', zeroblob(36000))", []).unwrap();
+            tx.commit().unwrap();
+        }
+        until("they stand in line", || {
+            waiting().iter().any(|waiter| waiter.thread == "tenure-checkpoints")
+        });
+        drop(writer);
+    });
+    until("they had their turn", || checkpoints(&pool, "in_turn", "complete") > 0.0);
+}
+
+#[test]
+fn the_wal_stays_within_its_limit_while_short_reads_overlap() {
+    let pool = pool(small().wal_limit_mib(16).readers(4));
+    let done = AtomicBool::new(false);
+    let largest = thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let count = "SELECT count(*) FROM (SELECT 1 FROM task LIMIT 20)";
+                    pool.read().unwrap().query_one(count, [], |row| row.get::<_, i64>(0)).unwrap();
+                }
+            });
+        }
+        let largest = load(&pool, 2_000);
+        done.store(true, Ordering::Relaxed);
+        largest
+    });
+    assert!(largest <= 16 * MIB, "{largest} bytes");
+}
+
+#[test]
+fn what_is_left_is_checkpointed_when_nobody_writes() {
+    let pool = pool(Pool::builder());
+    commit(&pool);
+    assert!(frames(&pool, "total") > 0.0);
+    until("all of it is in the database", || {
+        frames(&pool, "checkpointed") == frames(&pool, "total")
+    });
+    assert_eq!(checkpoints(&pool, "in_turn", "complete"), 0.0, "nobody's turn was taken for that");
+    let size = wal_bytes(&pool);
+    assert!(size > 0, "its blocks are kept");
+    commit(&pool);
+    assert_eq!(wal_bytes(&pool), size, "and used again");
+}
+
+#[test]
+fn a_reader_keeps_no_committer_waiting_and_is_named_when_the_wal_outgrows_its_limit() {
+    warnings_of_all_threads();
+    let pool = pool(small().name("held"));
+    let mut reader = pool.read().unwrap();
+    let snapshot = reader.snapshot().unwrap();
+    let place = format!("checkpoints.rs:{}", line!() - 2);
+    for _ in 0..200 {
+        commit(&pool);
+    }
+    assert!(wal_bytes(&pool) > 4 * MIB);
+    let named = || {
+        let of_this = |entry: &crate::logged::Entry| {
+            entry.field("pool") == "held" && entry.message().contains("grown past `wal_limit_mib`")
+        };
+        warnings_of_all_threads().into_iter().find(of_this)
+    };
+    until("the log says who", || named().is_some());
+    let named = named().unwrap();
+    assert!(named.field("place").contains(&place), "{named:?}");
+    assert!(named.field("thread").contains("a_reader_keeps"), "{named:?}");
+    drop(snapshot);
+    drop(reader);
+    until("the WAL starts over", || {
+        commit(&pool);
+        frames(&pool, "total") < 256.0
+    });
+}
+
+#[test]
+fn an_old_snapshot_is_named() {
+    warnings_of_all_threads();
+    let pool = pool(Pool::builder().name("old").snapshot_warn_after(Duration::from_millis(1)));
+    let age = || pool.value("tenure_oldest_snapshot_seconds", &[]);
+    assert_eq!(age(), 0.0);
+    pool.snapshot(|_| {
+        let named = || {
+            let of_this = |entry: &&crate::logged::Entry| {
+                entry.field("pool") == "old" && entry.message().contains("`snapshot_warn_after`")
+            };
+            warnings_of_all_threads().iter().filter(of_this).cloned().collect::<Vec<_>>()
+        };
+        until("the log says so", || !named().is_empty());
+        assert!(named()[0].field("place").contains("checkpoints.rs"), "{:?}", named());
+        assert!(age() > 0.001);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(age(), 0.0);
+}
+
+#[test]
+fn the_writer_waits_for_no_checkpoint_unless_that_is_wanted() {
+    let automatic = |builder: Builder| {
+        let pool = pool(builder);
+        let writer = pool.write().unwrap();
+        writer.query_one("PRAGMA wal_autocheckpoint", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!(automatic(Pool::builder()), 0);
+    assert_eq!(automatic(Pool::builder().checkpoints(Checkpoints::Inline)), 1000);
+    assert_eq!(automatic(Pool::builder().journal_mode(JournalMode::Delete)), 1000);
+}
+
+#[test]
+fn inline_checkpoints_are_sqlites() {
+    let pool = pool(small().checkpoints(Checkpoints::Inline));
+    for _ in 0..300 {
+        commit(&pool);
+    }
+    assert!(wal_bytes(&pool) < 5 * MIB);
+    assert_eq!(checkpoints(&pool, "passive", "complete"), 0.0);
+}
+
+#[test]
+fn a_wal_hook_of_on_connect_is_left_alone() {
+    static CALLED: AtomicU64 = AtomicU64::new(0);
+    let hook: fn(&Wal, i32) -> tenure::rusqlite::Result<()> = |wal, _| {
+        CALLED.fetch_add(1, Ordering::Relaxed);
+        wal.checkpoint()
+    };
+    let pool = pool(Pool::builder().on_connect(move |connection, _| {
+        connection.wal_hook(Some(hook));
+        Ok(())
+    }));
+    let before = CALLED.load(Ordering::Relaxed);
+    commit(&pool);
+    assert_eq!(CALLED.load(Ordering::Relaxed), before + 1);
+}
+
+#[test]
+fn a_pragma_cannot_switch_them_off_for_the_next_holder() {
+    let pool = pool(small());
+    pool.write().unwrap().execute_batch("PRAGMA wal_autocheckpoint = 0").unwrap();
+    let before = frames(&pool, "total");
+    commit(&pool);
+    assert!(frames(&pool, "total") > before, "its commit was not told");
+}
+
+#[test]
+fn a_file_that_is_only_read_is_not_checkpointed() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("app.db");
+    let writing = Pool::open(&database).unwrap();
+    writing.write().unwrap().execute_batch("CREATE TABLE task (title TEXT)").unwrap();
+    let reading = Recorded::opened(|| {
+        Pool::builder().database(&database).access(Access::ReadOnly).open().unwrap()
+    });
+    drop(reading.read().unwrap());
+    assert_eq!(checkpoints(&reading, "passive", "complete"), 0.0);
+    reading.close(LONG).unwrap();
+}
+
+#[test]
+fn a_pool_ends_in_the_middle_of_them() {
+    for _ in 0..20 {
+        let pool = pool(small());
+        load(&pool, 60);
+        let wal = wal(&pool);
+        pool.close(LONG).unwrap();
+        assert!(!wal.exists(), "a connection is still open");
+    }
+}
