@@ -35,6 +35,8 @@ enum Command {
     Write(Options),
     /// Point queries, alone and beside writers.
     Read(Options),
+    /// Checkpoints in a thread of their own, beside those in the committing thread.
+    Checkpoint(Options),
     /// One pool, driven over standard input and output.
     #[command(hide = true)]
     Worker { peer: String },
@@ -88,6 +90,7 @@ fn main() -> anyhow::Result<()> {
         Command::Checkout(options) => run("checkout", &options, &suites::checkout::SUITE),
         Command::Write(options) => run("write", &options, &suites::write::SUITE),
         Command::Read(options) => run("read", &options, &suites::read::SUITE),
+        Command::Checkpoint(options) => run("checkpoint", &options, &suites::checkpoint::SUITE),
         Command::Worker { peer } => {
             harness::worker::serve(peers::versions(), |recipe| peers::open(&peer, recipe))
         }

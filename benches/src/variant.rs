@@ -43,6 +43,12 @@ pub(crate) const UNMETERED: Variant = tenure("tenure_unmetered");
 /// In strict order of arrival.
 pub(crate) const STRICT: Variant = tenure("tenure_strict");
 
+/// SQLite checkpoints in the committing thread.
+pub(crate) const INLINE: Variant = tenure("tenure_inline");
+
+/// The WAL grows and grows.
+pub(crate) const APPENDING: Variant = tenure("tenure_appending");
+
 pub(crate) const R2D2: Variant = peer("r2d2", Program::Own);
 
 pub(crate) const R2D2_UNTESTED: Variant = peer("r2d2_untested", Program::Own);

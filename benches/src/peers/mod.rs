@@ -21,9 +21,6 @@ use harness::versions::locked;
 pub(crate) fn open(peer: &str, recipe: &Recipe) -> anyhow::Result<Box<dyn Runner>> {
     let items = recipe.items;
     Ok(match peer {
-        "tenure" | "tenure_timed" | "tenure_unmetered" | "tenure_strict" | "plain" | "group" => {
-            Box::new(Threads { peer: tenure::Tenure::open(recipe, peer)?, items })
-        }
         "r2d2" => Box::new(Threads { peer: r2d2::R2d2::open(recipe, true)?, items }),
         "r2d2_untested" => Box::new(Threads { peer: r2d2::R2d2::open(recipe, false)?, items }),
         "crossbeam" => Box::new(Threads { peer: crossbeam::Channel::open(recipe)?, items }),
@@ -36,7 +33,7 @@ pub(crate) fn open(peer: &str, recipe: &Recipe) -> anyhow::Result<Box<dyn Runner
             Box::new(Tasks::open(items, || deadpool_sqlite::DeadpoolSqlite::open(recipe))?)
         }
         "bb8" => Box::new(Tasks::open(items, || bb8::Bb8::open(recipe))?),
-        _ => anyhow::bail!("no peer is named {peer}"),
+        variant => Box::new(Threads { peer: tenure::Tenure::open(recipe, variant)?, items }),
     })
 }
 

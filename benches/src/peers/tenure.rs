@@ -18,6 +18,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// What the documentation recommends to who reads more than fits into the page caches.
 const RECOMMENDED_MMAP_MIB: u32 = 256;
 
+/// More than a window can write.
+const APPENDING_MIB: u32 = 65_536;
+
 /// The ways to write.
 #[derive(Clone, Copy, Debug)]
 enum Writing {
@@ -44,8 +47,11 @@ impl Tenure {
             "tenure_timed" => builder = builder.hold_sampling(1),
             "tenure_unmetered" => builder = builder.metrics(false),
             "tenure_strict" => builder = builder.overtaking(Duration::ZERO),
+            "tenure_inline" => builder = builder.checkpoints(tenure::Checkpoints::Inline),
+            "tenure_appending" => builder = builder.wal_limit_mib(APPENDING_MIB),
             "group" => writing = Writing::Group,
-            _ => {}
+            "tenure" | "plain" => {}
+            _ => anyhow::bail!("no variant is named {variant}"),
         }
         if let Some(connections) = recipe.connections {
             builder = builder.readers(connections);

@@ -1,6 +1,7 @@
 //! What each command measures, and what it makes of that.
 
 pub(crate) mod checkout;
+pub(crate) mod checkpoint;
 pub(crate) mod read;
 pub(crate) mod write;
 
