@@ -22,6 +22,7 @@ mod slots;
 mod who;
 
 mod clock;
+mod leading;
 mod sync;
 mod threads;
 
@@ -33,6 +34,7 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 
 use dispatch::{Answer, Dispatch};
 use holders::Asker;
+use leading::{error, sqlite};
 use queue::Turn;
 
 /// How a thread asks.
