@@ -70,19 +70,19 @@ impl Model {
     }
 
     /// As `Pool::group_commit`.
-    fn commit(self: &Arc<Self>, deadline: Option<Instant>) -> Outcome {
-        let model = Arc::clone(self);
+    fn commit(model: &Arc<Self>, deadline: Option<Instant>) -> Outcome {
+        let counted = Arc::clone(model);
         let work = move |_: &mut Savepoint<'_>| {
-            model.ran.fetch_add(1, Ordering::Relaxed);
+            counted.ran.fetch_add(1, Ordering::Relaxed);
             Ok::<(), Error>(())
         };
         let request = std::sync::Arc::new(Request::new(work, Location::caller(), Instant::now()));
         let job: std::sync::Arc<dyn Job> = std::sync::Arc::clone(&request) as _;
-        let Ok(place) = self.queue.join(std::sync::Arc::clone(&job)) else {
+        let Ok(place) = model.queue.join(std::sync::Arc::clone(&job)) else {
             return Outcome::Full;
         };
-        let outcome = self.inside(&request, job, place, deadline);
-        self.queue.left(place);
+        let outcome = model.inside(&request, job, place, deadline);
+        model.queue.left(place);
         outcome
     }
 
@@ -164,14 +164,14 @@ fn explore(make: fn() -> Arc<Model>, with_deadline: usize, check: fn(&[Outcome])
     }
     builder.check(move || {
         let model = make();
-        let deadline = |number| (number < with_deadline).then(Instant::now);
+        let deadline = move |number| (number < with_deadline).then(Instant::now);
         let others: Vec<_> = (0..2)
             .map(|number| {
                 let model = Arc::clone(&model);
-                loom::thread::spawn(move || model.commit(deadline(number)))
+                loom::thread::spawn(move || Model::commit(&model, deadline(number)))
             })
             .collect();
-        let mut outcomes = vec![model.commit(deadline(2))];
+        let mut outcomes = vec![Model::commit(&model, deadline(2))];
         outcomes.extend(others.into_iter().map(|other| other.join().unwrap()));
         model.check(&outcomes);
         check(&outcomes);
