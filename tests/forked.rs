@@ -131,7 +131,7 @@ struct Workers {
 impl Workers {
     fn start(pool: &Pool) -> Self {
         let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
-        let threads = (0..4).map(|number| {
+        let threads = (0..6).map(|number| {
             let (pool, stop, written) = (pool.clone(), Arc::clone(&stop), Arc::clone(&written));
             thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
@@ -140,8 +140,11 @@ impl Workers {
                         pool.status();
                         pool.publish_metrics();
                     } else {
-                        pool.transaction(|tx| Ok(tx.execute("INSERT INTO task VALUES (1)", [])?))
-                            .unwrap();
+                        let insert = "INSERT INTO task VALUES (1)";
+                        match number {
+                            1 => pool.transaction(|tx| Ok(tx.execute(insert, [])?)).unwrap(),
+                            _ => pool.group_commit(|tx| Ok(tx.execute(insert, [])?)).unwrap(),
+                        };
                         written.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -241,6 +244,7 @@ fn a_child_can_do_nothing_with_its_parents_pool_and_harms_nothing() {
             child.refused("write_owned", pool.write_owned().map(drop));
             let is_forked = |result: Result<(), Error>| matches!(result, Err(Error::Checkout(error)) if error.kind() == CheckoutErrorKind::Forked);
             child.check("transaction", is_forked(pool.transaction(|_| Ok(()))));
+            child.check("group_commit", is_forked(pool.group_commit(|_| Ok(()))));
             child.check("retry", is_forked(pool.transaction_with_retry(|_| Ok(()))));
             child.check("snapshot", is_forked(pool.snapshot(|_| Ok(()))));
 
@@ -283,7 +287,7 @@ fn a_child_can_do_nothing_with_its_parents_pool_and_harms_nothing() {
             };
             let counted = rendered.lines().find(of_the_pool);
             let count = counted.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-            child.check(&format!("counted: {counted:?}"), count.is_some_and(|count| count >= 17));
+            child.check(&format!("counted: {counted:?}"), count.is_some_and(|count| count >= 18));
 
             drop(snapshot);
             drop((numbers, number));
@@ -350,6 +354,7 @@ fn a_hundred_forks_while_threads_work() {
             Err(mut child) => {
                 child.refused("read", pool.read().map(drop));
                 child.refused("write", pool.write().map(drop));
+                child.check("group_commit", pool.group_commit(|_| Ok(())).is_err());
                 pool.status();
                 pool.publish_metrics();
                 drop(guard);
@@ -452,4 +457,65 @@ fn a_child_removes_nothing_beside_a_read_only_database() {
     guard.query_one("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0)).unwrap();
     drop((guard, pool));
     assert!(!companion(&database, "-shm"), "the parent still leaves no trace");
+}
+
+#[test]
+fn a_closure_of_a_group_that_forks_leaves_the_group_to_its_parent() {
+    let _alone = alone();
+    let builder = Pool::builder().readers(1).group_commit_max_time(Duration::from_secs(60));
+    let pool = testing::temporary_with(builder.setup(|connection| {
+        connection.execute_batch("CREATE TABLE task (n)")?;
+        Ok(())
+    }))
+    .unwrap();
+    let writer = pool.write().unwrap();
+    let insert = "INSERT INTO task VALUES (1)";
+    // The child is one of this thread, which leads: it has the work of the others in hand.
+    let (give, take) = mpsc::channel();
+    let leading = pool.clone();
+    let leader = thread::spawn(move || {
+        let (forked, was_forked) = mpsc::channel();
+        let result = leading.group_commit(move |tx| {
+            tx.execute(insert, [])?;
+            match fork() {
+                Ok(child) => give.send(child).unwrap(),
+                Err(child) => forked.send(child).unwrap(),
+            }
+            Ok(())
+        });
+        if let Ok(mut child) = was_forked.try_recv() {
+            child.check("result", matches!(result, Err(Error::Commit(CommitError::Forked))));
+            child.check("again", leading.group_commit(|_| Ok(())).is_err());
+            child.check("nobody", leading.status().group_commit == 0);
+            child.done()
+        }
+        result.unwrap();
+    });
+    while pool.status().group_commit < 1 {
+        thread::yield_now();
+    }
+    let (parent, ran_in) = (std::process::id(), mpsc::channel());
+    let others: Vec<_> = (2..5)
+        .map(|inside| {
+            let (own, sender) = (pool.clone(), ran_in.0.clone());
+            let other = thread::spawn(move || {
+                own.group_commit(move |tx| {
+                    sender.send(std::process::id()).unwrap();
+                    Ok(tx.execute(insert, [])?)
+                })
+            });
+            while pool.status().group_commit < inside {
+                thread::yield_now();
+            }
+            other
+        })
+        .collect();
+    drop(writer);
+    take.recv().unwrap().join();
+    leader.join().unwrap();
+    for other in others {
+        other.join().unwrap().unwrap();
+    }
+    assert_eq!(ran_in.1.try_iter().collect::<Vec<_>>(), [parent; 3]);
+    assert_eq!((rows(&pool), integrity(&pool)), (4, "ok".to_owned()));
 }

@@ -305,7 +305,7 @@ impl Members {
             }
             Part::Lost(panic) => {
                 if ended == Ended::Well {
-                    job.fail(Error::Commit(CommitError::NotOpen));
+                    job.fail(Error::Commit(batch.lost_by()));
                 }
                 let panicked = panic.is_some() || ended == Ended::WithPanic;
                 panic.into_iter().for_each(|panic| job.panicked(panic));

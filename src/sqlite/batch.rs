@@ -87,7 +87,9 @@ impl<'g> Batch<'g> {
     fn lose(&mut self) {
         self.full = true;
         // Only those who have the connection itself can have committed instead.
-        let error = if self.transaction.suspicion() == Suspicion::Raw {
+        let error = if self.transaction.is_forked() {
+            CommitError::Forked
+        } else if self.transaction.suspicion() == Suspicion::Raw {
             CommitError::NotOpen
         } else {
             let source =
@@ -95,6 +97,14 @@ impl<'g> Batch<'g> {
             CommitError::AbortedWithBatch { source }
         };
         self.lost.get_or_insert(error);
+    }
+
+    /// What the part is told that was the last one, if it says that all is well.
+    pub(crate) fn lost_by(&self) -> CommitError {
+        match self.lost {
+            Some(CommitError::Forked) => CommitError::Forked,
+            _ => CommitError::NotOpen,
+        }
     }
 
     /// Commits what was kept; `Err` = nothing was, or it is not known.
