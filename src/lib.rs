@@ -123,7 +123,11 @@
 //! * A closure of [`Pool::group_commit`] that was begun is waited for without a deadline. One that waits
 //!   for a lock which another of its callers holds waits for ever: hold none while you call it. If
 //!   such a closure commits through [`ReadSession::rusqlite`], the others of its batch get
-//!   [`CommitError::NotOpen`], for what became of them is not known.
+//!   [`CommitError::NotOpen`], for what became of them is not known. Its hooks run on another caller's
+//!   thread: that caller, if it has hooks too or leads, waits for them.
+//! * When SQLite has rolled a transaction back in the middle (ON CONFLICT ROLLBACK), sessions run nothing
+//!   more in it. A statement that was prepared before does, and commits by itself: do not go on with one
+//!   after such an error. The commit then says [`CommitError::NotOpen`].
 //! * The busy handler and the progress handler are the pool's. One that `on_connect` sets is replaced.
 //! * A statement that is leaked (`mem::forget`) keeps its memory until its connection is closed. It
 //!   keeps the file open as well where whose a statement is cannot be told: with virtual table modules

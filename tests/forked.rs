@@ -459,6 +459,17 @@ fn a_child_removes_nothing_beside_a_read_only_database() {
     assert!(!companion(&database, "-shm"), "the parent still leaves no trace");
 }
 
+/// Belongs to a caller of the parent's; how many were dropped in this process.
+struct Belonging;
+
+static DROPPED: AtomicI64 = AtomicI64::new(0);
+
+impl Drop for Belonging {
+    fn drop(&mut self) {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_closure_of_a_group_that_forks_leaves_the_group_to_its_parent() {
     let _alone = alone();
@@ -468,54 +479,61 @@ fn a_closure_of_a_group_that_forks_leaves_the_group_to_its_parent() {
         Ok(())
     }))
     .unwrap();
-    let writer = pool.write().unwrap();
     let insert = "INSERT INTO task VALUES (1)";
-    // The child is one of this thread, which leads: it has the work of the others in hand.
-    let (give, take) = mpsc::channel();
+    let inside = |callers| {
+        while pool.status().group_commit < callers {
+            thread::yield_now();
+        }
+    };
+    let writer = pool.write().unwrap();
+    // In the child it is this thread that goes on: it leads, and has the work of the others in hand.
+    let (to_child, in_child) = mpsc::channel::<InChild>();
     let leading = pool.clone();
     let leader = thread::spawn(move || {
-        let (forked, was_forked) = mpsc::channel();
-        let result = leading.group_commit(move |tx| {
-            tx.execute(insert, [])?;
-            match fork() {
-                Ok(child) => give.send(child).unwrap(),
-                Err(child) => forked.send(child).unwrap(),
-            }
-            Ok(())
-        });
-        if let Ok(mut child) = was_forked.try_recv() {
+        let result = leading.group_commit(move |tx| Ok(tx.execute(insert, [])?));
+        if let Ok(mut child) = in_child.try_recv() {
             child.check("result", matches!(result, Err(Error::Commit(CommitError::Forked))));
             child.check("again", leading.group_commit(|_| Ok(())).is_err());
             child.check("nobody", leading.status().group_commit == 0);
+            child.check("nothing is dropped", DROPPED.load(Ordering::Relaxed) == 0);
             child.done()
         }
         result.unwrap();
     });
-    while pool.status().group_commit < 1 {
-        thread::yield_now();
-    }
-    let (parent, ran_in) = (std::process::id(), mpsc::channel());
-    let others: Vec<_> = (2..5)
-        .map(|inside| {
-            let (own, sender) = (pool.clone(), ran_in.0.clone());
-            let other = thread::spawn(move || {
-                own.group_commit(move |tx| {
-                    sender.send(std::process::id()).unwrap();
-                    Ok(tx.execute(insert, [])?)
-                })
-            });
-            while pool.status().group_commit < inside {
-                thread::yield_now();
+    inside(1);
+    let own = pool.clone();
+    let before = thread::spawn(move || {
+        let result = own.group_commit(move |tx| Ok((tx.execute(insert, [])?, Belonging)));
+        drop(result.unwrap());
+    });
+    inside(2);
+    let (give, take) = mpsc::channel();
+    let own = pool.clone();
+    let forking = thread::spawn(move || {
+        own.group_commit(move |_| {
+            match fork() {
+                Ok(child) => give.send(child).unwrap(),
+                Err(child) => to_child.send(child).unwrap(),
             }
-            other
+            Ok(())
         })
-        .collect();
+    });
+    inside(3);
+    let own = pool.clone();
+    let after = thread::spawn(move || {
+        let belonging = Belonging;
+        own.group_commit(move |tx| {
+            let _belonging = &belonging;
+            Ok(tx.execute(insert, [])?)
+        })
+    });
+    inside(4);
     drop(writer);
     take.recv().unwrap().join();
     leader.join().unwrap();
-    for other in others {
-        other.join().unwrap().unwrap();
-    }
-    assert_eq!(ran_in.1.try_iter().collect::<Vec<_>>(), [parent; 3]);
-    assert_eq!((rows(&pool), integrity(&pool)), (4, "ok".to_owned()));
+    before.join().unwrap();
+    forking.join().unwrap().unwrap();
+    after.join().unwrap().unwrap();
+    assert_eq!(DROPPED.load(Ordering::Relaxed), 2);
+    assert_eq!((rows(&pool), integrity(&pool)), (3, "ok".to_owned()));
 }

@@ -60,8 +60,9 @@ pub enum BeginError {
 
 /// Why a commit failed, and what that means for the work.
 ///
-/// [`Busy`](CommitError::Busy), [`Refused`](CommitError::Refused) and [`Damaged`](CommitError::Damaged)
-/// mean: certainly undone.
+/// [`Busy`](CommitError::Busy), [`Interrupted`](CommitError::Interrupted),
+/// [`Refused`](CommitError::Refused), [`AbortedWithBatch`](CommitError::AbortedWithBatch) and
+/// [`Damaged`](CommitError::Damaged) mean: certainly undone.
 ///
 /// ```
 /// let pool = tenure::testing::temporary()?;

@@ -5,12 +5,14 @@
 //! Nobody waits for company: a caller that comes alone begins at once and commits for itself, on its
 //! own thread.
 //!
-//! **What each caller may rely on.** Its closure runs once, in a savepoint of its own, alone on the
-//! writing connection, after the closures before it and seeing what they have done. So closures are
-//! serializable in the order in which they run. `Ok` comes after COMMIT and means what it means of
-//! [`Transaction::commit`](crate::Transaction::commit). An error or a panic of a closure undoes that
-//! closure alone. Answers come after the COMMIT too, errors of closures as well: an error may rest on
-//! what another closure did, and if that is not kept, it says so instead ([`CommitError`]).
+//! Each closure runs in a savepoint of its own: an error or a panic undoes that one alone. Answers come
+//! after the COMMIT, those of closures that failed too: an error may rest on what another closure did,
+//! and if that is not kept, the caller is told so instead. What a caller may rely on is said at
+//! [`Pool::group_commit`].
+//!
+//! A closure runs on another caller's thread. So whatever it does to end, whatever its values do when
+//! they are dropped, and its hooks, concern its own request only: every such step is caught and told
+//! to its caller. Callers that have hooks are answered last, since a hook may take its time.
 //!
 //! Plain writers keep their turn: the caller that leads takes the writer in the same queue as they do,
 //! for a batch that is bounded in number and time.
@@ -37,17 +39,36 @@ impl Pool {
     /// committed.
     ///
     /// It is for small writes from many threads: while one COMMIT waits for the disk, those who come
-    /// are gathered, and share the next. Each closure runs in a savepoint of its own, one after the
-    /// other, on the thread of one of the callers, within the caller's [`tracing::Span`]; it sees what
-    /// the closures before it have done. A caller that comes alone waits for nobody.
+    /// are gathered, and share the next. Each closure runs once, on the thread of one of the callers,
+    /// within its own caller's [`tracing::Span`]. A caller that comes alone waits for nobody, and its
+    /// closure runs on its own thread.
     ///
-    /// If `work` returns an error or panics, only its own part is undone; the error is returned, or
-    /// the panic goes on, in its caller. Hooks of [`Savepoint::on_commit`] run after the COMMIT, on
-    /// the thread that has run the closure.
+    /// **Isolation.** One BEGIN IMMEDIATE, and in it the closures one after the other, in order of
+    /// arrival, each in a savepoint of its own. A closure sees what those before it have done and not
+    /// undone; nobody else sees anything before COMMIT. So it is as if each had a transaction of its own,
+    /// in that order. Nothing else passes from one to the next: neither rowids and change counts, nor
+    /// PRAGMAs, TEMP tables, attached databases, rows left unread or interrupts.
     ///
-    /// A batch takes at most `group_commit_max_size` closures and begins no more of them after
+    /// **Durability.** Nobody is answered before COMMIT. `Ok` means what it means of
+    /// [`Transaction::commit`](crate::Transaction::commit): with `synchronous = "full"`, on the disk.
+    ///
+    /// **If one fails.** When `work` returns an error or panics, only its own part is undone; the error
+    /// is returned, or the panic goes on, in its caller. So it is when it violates a deferred foreign
+    /// key ([`CommitError::Refused`]). But SQLite itself rolls the whole transaction back at ON CONFLICT
+    /// ROLLBACK, RAISE(ROLLBACK), some errors of the disk, and when a statement that changes rows is
+    /// interrupted or meets `statement_timeout`. Then those who ran before it in the same transaction
+    /// get [`CommitError::AbortedWithBatch`], and the closures that were not begun run in the next one.
+    /// When COMMIT fails, everybody gets its error.
+    ///
+    /// Hooks of [`Savepoint::on_commit`] run after the COMMIT, with the writer free, on the thread that
+    /// has run the closure, those of one caller after those of another. If one panics, the panic goes on
+    /// in its caller, and the commit stands.
+    ///
+    /// A transaction takes at most `group_commit_max_size` closures and begins no more of them after
     /// `group_commit_max_time`. At most `max_waiters` callers may wait. A closure that is not begun
-    /// within `checkout_timeout` never is; one that was begun is waited for.
+    /// within `checkout_timeout` never is, and is dropped on its caller's thread; one that was begun is
+    /// waited for. If a connection outside the pool holds the write lock, the caller that leads waits
+    /// for it, for `busy_timeout` at most, as in a transaction of its own.
     ///
     /// Do not hold a lock that other closures take while you call this: your closure may be behind
     /// them. A thread that holds a connection shares its transaction with nobody.
@@ -156,7 +177,13 @@ impl Pool {
         if let Err(error) = self.lead(lead, job, inside.place, deadline) {
             self.not_begun();
             request.give_up();
-            return Err(error);
+            return Err(match error {
+                // Its wait began before it was told to lead.
+                Error::Checkout(late) if late.kind() == CheckoutErrorKind::Timeout => {
+                    self.refuse_write(CheckoutErrorKind::Timeout, started)
+                }
+                other => other,
+            });
         }
         match request.wait(None) {
             Told::Answer(answer) => Ok(answer),
@@ -209,8 +236,7 @@ impl Pool {
             let full = place == Place::Alone
                 || batch.is_full()
                 || members.all.len() >= most
-                || began.elapsed() >= longest
-                || self.is_forked();
+                || began.elapsed() >= longest;
             next = if full { None } else { self.group().next_soon(members.all.len(), began) };
         }
         lead.hand_on();

@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::sync::mpsc;
+use std::thread;
 
 use tenure::AfterRaw;
 
@@ -171,4 +172,23 @@ fn an_interrupt_with_rows_forgotten_ends_neither_the_savepoint_nor_the_batch() {
     interrupts.join().unwrap().unwrap();
     next.join().unwrap().unwrap();
     assert_eq!((titles(&pool).as_str(), batches(&pool)), ("a b c", (1.0, 3.0)));
+}
+
+#[test]
+fn an_interrupt_that_comes_late_hits_nothing() {
+    let pool = pool();
+    for _ in 0..200 {
+        let result = pool.group_commit(|tx| {
+            let handle = tx.interrupt_handle();
+            let (sender, receiver) = mpsc::channel();
+            let interrupting = thread::spawn(move || {
+                sender.send(()).unwrap();
+                while handle.interrupt() {}
+            });
+            receiver.recv().unwrap();
+            Ok(interrupting)
+        });
+        result.unwrap().join().unwrap();
+    }
+    assert_eq!(pool.transactions("group", "commit"), 200.0);
 }

@@ -184,10 +184,7 @@ fn a_thread_that_holds_the_only_reader_and_waits_for_a_group_is_found_out() {
     let holder = thread::spawn(move || {
         let _reader = holder.read().unwrap();
         reader_taken.send(()).unwrap();
-        holder.group_commit(|_| Ok(())).map_err(Some).or_else(|error| match error {
-            Some(Error::Checkout(error)) => Err(error.kind()),
-            other => panic!("{other:?}"),
-        })
+        holder.group_commit(|_| Ok(())).map_err(|error| checkout_refusal(Err::<(), _>(error)))
     });
     let (other, holder) = (other.join().unwrap().unwrap(), holder.join().unwrap());
     let told =
@@ -211,17 +208,16 @@ fn a_pool_that_cannot_write_refuses() {
 
 #[test]
 fn closing_serves_whom_it_has_let_in_and_nobody_else() {
-    let pool = pool();
+    // Each needs the writer for itself.
+    let pool = Recorded::with(builder().group_commit_max_size(1));
     let first = Paused::begin(&pool, "a");
     let others = ["b", "c"].map(|title| caller(&pool, writes(title)));
     let closing = pool.pool.clone();
     let closing = thread::spawn(move || closing.close(LONG));
-    until("nobody is let in", || {
-        // Anybody who is let in meanwhile would wait for the paused one.
+    until("it has begun to close", || {
         pool.try_read().is_err_and(|error| error.kind() == CheckoutErrorKind::Closed)
     });
-    let late = pool.pool.clone();
-    until("nobody is let in", || late.status().group_commit == 3 && !closing.is_finished());
+    assert_eq!((pool.status().group_commit, closing.is_finished()), (3, false));
     assert_eq!(first.end().unwrap(), "a");
     for (other, title) in others.into_iter().zip(["b", "c"]) {
         assert_eq!(other.join().unwrap().unwrap(), title);
