@@ -124,7 +124,11 @@
 //! * A closure of [`Pool::group_commit`] that was begun is waited for without a deadline. One that waits
 //!   for a lock which another of its callers holds waits for ever: hold none while you call it. If
 //!   such a closure commits through [`ReadSession::rusqlite`], the others of its batch get
-//!   [`CommitError::NotOpen`], for what became of them is not known.
+//!   [`CommitError::NotOpen`], for what became of them is not known. Its hooks run on another caller's
+//!   thread: that caller, if it has hooks too or leads, waits for them.
+//! * When SQLite has rolled a transaction back in the middle (ON CONFLICT ROLLBACK), sessions run nothing
+//!   more in it. A statement that was prepared before does, and commits by itself: do not go on with one
+//!   after such an error. The commit then says [`CommitError::NotOpen`].
 //! * The busy handler and the progress handler are the pool's. One that `on_connect` sets is replaced.
 //!   With `checkpoints = "background"` so is the writer's `PRAGMA wal_autocheckpoint`, but not a WAL hook
 //!   of `on_connect`: that one then does the checkpoints, and the pool none.

@@ -374,6 +374,10 @@ impl Pool {
 
     /// Whether this pool can write, now.
     pub(crate) fn check_writer(&self) -> Result<(), CheckoutError> {
+        if self.is_forked() {
+            self.inner.recipe.metrics.forked();
+            return Err(CheckoutError::forked(Role::Write.name()));
+        }
         self.check_damage(Role::Write)?;
         self.writer().map(drop)
     }
@@ -408,7 +412,7 @@ impl Pool {
         self.inner.recipe.metrics.group()
     }
 
-    fn is_forked(&self) -> bool {
+    pub(crate) fn is_forked(&self) -> bool {
         self.inner.birthplace.is_elsewhere()
     }
 
@@ -545,7 +549,8 @@ impl Pool {
             name: self.name().to_owned(),
             read: self.inner.readers.status(),
             write: self.inner.writer.as_ref().map(checkout::RolePool::status),
-            group_commit: self.inner.group.inside(),
+            // In a child nobody is, and the queue may have been locked when it was forked.
+            group_commit: if self.is_forked() { 0 } else { self.inner.group.inside() },
         }
     }
 

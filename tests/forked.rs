@@ -131,7 +131,7 @@ struct Workers {
 impl Workers {
     fn start(pool: &Pool) -> Self {
         let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
-        let threads = (0..4).map(|number| {
+        let threads = (0..6).map(|number| {
             let (pool, stop, written) = (pool.clone(), Arc::clone(&stop), Arc::clone(&written));
             thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
@@ -140,8 +140,11 @@ impl Workers {
                         pool.status();
                         pool.publish_metrics();
                     } else {
-                        pool.transaction(|tx| Ok(tx.execute("INSERT INTO task VALUES (1)", [])?))
-                            .unwrap();
+                        let insert = "INSERT INTO task VALUES (1)";
+                        match number {
+                            1 => pool.transaction(|tx| Ok(tx.execute(insert, [])?)).unwrap(),
+                            _ => pool.group_commit(|tx| Ok(tx.execute(insert, [])?)).unwrap(),
+                        };
                         written.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -241,6 +244,7 @@ fn a_child_can_do_nothing_with_its_parents_pool_and_harms_nothing() {
             child.refused("write_owned", pool.write_owned().map(drop));
             let is_forked = |result: Result<(), Error>| matches!(result, Err(Error::Checkout(error)) if error.kind() == CheckoutErrorKind::Forked);
             child.check("transaction", is_forked(pool.transaction(|_| Ok(()))));
+            child.check("group_commit", is_forked(pool.group_commit(|_| Ok(()))));
             child.check("retry", is_forked(pool.transaction_with_retry(|_| Ok(()))));
             child.check("snapshot", is_forked(pool.snapshot(|_| Ok(()))));
 
@@ -283,7 +287,7 @@ fn a_child_can_do_nothing_with_its_parents_pool_and_harms_nothing() {
             };
             let counted = rendered.lines().find(of_the_pool);
             let count = counted.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-            child.check(&format!("counted: {counted:?}"), count.is_some_and(|count| count >= 17));
+            child.check(&format!("counted: {counted:?}"), count.is_some_and(|count| count >= 18));
 
             drop(snapshot);
             drop((numbers, number));
@@ -350,6 +354,7 @@ fn a_hundred_forks_while_threads_work() {
             Err(mut child) => {
                 child.refused("read", pool.read().map(drop));
                 child.refused("write", pool.write().map(drop));
+                child.check("group_commit", pool.group_commit(|_| Ok(())).is_err());
                 pool.status();
                 pool.publish_metrics();
                 drop(guard);
@@ -452,4 +457,83 @@ fn a_child_removes_nothing_beside_a_read_only_database() {
     guard.query_one("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0)).unwrap();
     drop((guard, pool));
     assert!(!companion(&database, "-shm"), "the parent still leaves no trace");
+}
+
+/// Belongs to a caller of the parent's; how many were dropped in this process.
+struct Belonging;
+
+static DROPPED: AtomicI64 = AtomicI64::new(0);
+
+impl Drop for Belonging {
+    fn drop(&mut self) {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_closure_of_a_group_that_forks_leaves_the_group_to_its_parent() {
+    let _alone = alone();
+    let builder = Pool::builder().readers(1).group_commit_max_time(Duration::from_secs(60));
+    let pool = testing::temporary_with(builder.setup(|connection| {
+        connection.execute_batch("CREATE TABLE task (n)")?;
+        Ok(())
+    }))
+    .unwrap();
+    let insert = "INSERT INTO task VALUES (1)";
+    let inside = |callers| {
+        while pool.status().group_commit < callers {
+            thread::yield_now();
+        }
+    };
+    let writer = pool.write().unwrap();
+    // In the child it is this thread that goes on: it leads, and has the work of the others in hand.
+    let (to_child, in_child) = mpsc::channel::<InChild>();
+    let leading = pool.clone();
+    let leader = thread::spawn(move || {
+        let result = leading.group_commit(move |tx| Ok(tx.execute(insert, [])?));
+        if let Ok(mut child) = in_child.try_recv() {
+            child.check("result", matches!(result, Err(Error::Commit(CommitError::Forked))));
+            child.check("again", leading.group_commit(|_| Ok(())).is_err());
+            child.check("nobody", leading.status().group_commit == 0);
+            child.check("nothing is dropped", DROPPED.load(Ordering::Relaxed) == 0);
+            child.done()
+        }
+        result.unwrap();
+    });
+    inside(1);
+    let own = pool.clone();
+    let before = thread::spawn(move || {
+        let result = own.group_commit(move |tx| Ok((tx.execute(insert, [])?, Belonging)));
+        drop(result.unwrap());
+    });
+    inside(2);
+    let (give, take) = mpsc::channel();
+    let own = pool.clone();
+    let forking = thread::spawn(move || {
+        own.group_commit(move |_| {
+            match fork() {
+                Ok(child) => give.send(child).unwrap(),
+                Err(child) => to_child.send(child).unwrap(),
+            }
+            Ok(())
+        })
+    });
+    inside(3);
+    let own = pool.clone();
+    let after = thread::spawn(move || {
+        let belonging = Belonging;
+        own.group_commit(move |tx| {
+            let _belonging = &belonging;
+            Ok(tx.execute(insert, [])?)
+        })
+    });
+    inside(4);
+    drop(writer);
+    take.recv().unwrap().join();
+    leader.join().unwrap();
+    before.join().unwrap();
+    forking.join().unwrap().unwrap();
+    after.join().unwrap().unwrap();
+    assert_eq!(DROPPED.load(Ordering::Relaxed), 2);
+    assert_eq!((rows(&pool), integrity(&pool)), (3, "ok".to_owned()));
 }

@@ -43,7 +43,7 @@ mod shared;
 mod slots;
 mod source;
 mod sources;
-mod sync;
+pub(crate) mod sync;
 mod threads;
 
 pub use any::{Builder, Detached, Guard, Pool};

@@ -5,12 +5,14 @@
 //! Nobody waits for company: a caller that comes alone begins at once and commits for itself, on its
 //! own thread.
 //!
-//! **What each caller may rely on.** Its closure runs once, in a savepoint of its own, alone on the
-//! writing connection, after the closures before it and seeing what they have done. So closures are
-//! serializable in the order in which they run. `Ok` comes after COMMIT and means what it means of
-//! [`Transaction::commit`](crate::Transaction::commit). An error or a panic of a closure undoes that
-//! closure alone. Answers come after the COMMIT too, errors of closures as well: an error may rest on
-//! what another closure did, and if that is not kept, it says so instead ([`CommitError`]).
+//! Each closure runs in a savepoint of its own: an error or a panic undoes that one alone. Answers come
+//! after the COMMIT, those of closures that failed too: an error may rest on what another closure did,
+//! and if that is not kept, the caller is told so instead. What a caller may rely on is said at
+//! [`Pool::group_commit`].
+//!
+//! A closure runs on another caller's thread. So whatever it does to end, whatever its values do when
+//! they are dropped, and its hooks, concern its own request only: every such step is caught and told
+//! to its caller. Callers that have hooks are answered last, since a hook may take its time.
 //!
 //! Plain writers keep their turn: the caller that leads takes the writer in the same queue as they do,
 //! for a batch that is bounded in number and time.
@@ -19,35 +21,54 @@ mod queue;
 mod request;
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::{Location, resume_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 pub(crate) use self::queue::GroupQueue;
-use self::queue::{Inside, Refused};
-use self::request::{Ended, Job, Request, Told, not_committed};
+use self::queue::{Place, Refused};
+use self::request::{Ended, Job, Request, Told};
+use crate::checkout::{holds_any, sync};
 use crate::error::{CheckoutErrorKind, CommitError, Error};
 use crate::metrics::GroupOutcome;
 use crate::pool::Pool;
-use crate::sqlite::{Batch, Hook, Part, Savepoint, run_hooks};
-use crate::who::Place;
+use crate::sqlite::{Batch, Hook, Part, Savepoint};
 
 impl Pool {
     /// Runs `work` in a write transaction that other callers may share, and returns when it is
     /// committed.
     ///
     /// It is for small writes from many threads: while one COMMIT waits for the disk, those who come
-    /// are gathered, and share the next. Each closure runs in a savepoint of its own, one after the
-    /// other, on the thread of one of the callers, within the caller's [`tracing::Span`]; it sees what
-    /// the closures before it have done. A caller that comes alone waits for nobody.
+    /// are gathered, and share the next. Each closure runs once, on the thread of one of the callers,
+    /// within its own caller's [`tracing::Span`]. A caller that comes alone waits for nobody, and its
+    /// closure runs on its own thread.
     ///
-    /// If `work` returns an error or panics, only its own part is undone; the error is returned, or
-    /// the panic goes on, in its caller. Hooks of [`Savepoint::on_commit`] run after the COMMIT, on
-    /// the thread that has run the closure.
+    /// **Isolation.** One BEGIN IMMEDIATE, and in it the closures one after the other, in order of
+    /// arrival, each in a savepoint of its own. A closure sees what those before it have done and not
+    /// undone; nobody else sees anything before COMMIT. So it is as if each had a transaction of its own,
+    /// in that order. Nothing else passes from one to the next: neither rowids and change counts, nor
+    /// PRAGMAs, TEMP tables, attached databases, rows left unread or interrupts.
     ///
-    /// A batch takes at most `group_commit_max_size` closures and begins no more of them after
+    /// **Durability.** Nobody is answered before COMMIT. `Ok` means what it means of
+    /// [`Transaction::commit`](crate::Transaction::commit): with `synchronous = "full"`, on the disk.
+    ///
+    /// **If one fails.** When `work` returns an error or panics, only its own part is undone; the error
+    /// is returned, or the panic goes on, in its caller. So it is when it violates a deferred foreign
+    /// key ([`CommitError::Refused`]). But SQLite itself rolls the whole transaction back at ON CONFLICT
+    /// ROLLBACK, RAISE(ROLLBACK), some errors of the disk, and when a statement that changes rows is
+    /// interrupted or meets `statement_timeout`. Then those who ran before it in the same transaction
+    /// get [`CommitError::AbortedWithBatch`], and the closures that were not begun run in the next one.
+    /// When COMMIT fails, everybody gets its error.
+    ///
+    /// Hooks of [`Savepoint::on_commit`] run after the COMMIT, with the writer free, on the thread that
+    /// has run the closure, those of one caller after those of another. If one panics, the panic goes on
+    /// in its caller, and the commit stands.
+    ///
+    /// A transaction takes at most `group_commit_max_size` closures and begins no more of them after
     /// `group_commit_max_time`. At most `max_waiters` callers may wait. A closure that is not begun
-    /// within `checkout_timeout` never is; one that was begun is waited for.
+    /// within `checkout_timeout` never is, and is dropped on its caller's thread; one that was begun is
+    /// waited for. If a connection outside the pool holds the write lock, the caller that leads waits
+    /// for it, for `busy_timeout` at most, as in a transaction of its own.
     ///
     /// Do not hold a lock that other closures take while you call this: your closure may be behind
     /// them. A thread that holds a connection shares its transaction with nobody.
@@ -138,95 +159,109 @@ impl Pool {
         E: From<Error> + Send + 'static,
     {
         let deadline = started.checked_add(self.config().checkout_timeout);
-        let _inside = self.enter_group(started)?;
-        // Others might wait for what this thread holds, and it for them. On its own its wait is one
-        // for the writer, which the search for deadlocks knows.
-        let alone = crate::checkout::holds_any();
-        let mut leads = match alone {
-            true => true,
-            false => {
-                let joined = self.group().join(Arc::clone(request) as _);
-                joined.map_err(|refused| self.not_let_in(&refused, started))?
-            }
-        };
-        let mut first: Option<Arc<dyn Job>> = alone.then(|| Arc::clone(request) as _);
-        loop {
-            if mem::take(&mut leads) {
-                let lead = Lead { pool: self, handed_on: alone };
-                if let Err(error) = self.lead(lead, request.place(), first.take(), deadline)
-                    && request.give_up()
-                {
-                    self.group_metrics().ended(GroupOutcome::NotBegun);
-                    return Err(error);
-                }
-            }
+        let job: Arc<dyn Job> = Arc::clone(request) as _;
+        let inside = self.enter_group(&job, started).inspect_err(|_| self.not_begun())?;
+        if inside.place == Place::Queue {
             match request.wait(deadline) {
-                Told::Lead => {
-                    leads = true;
-                    first = Some(Arc::clone(request) as _);
-                }
+                Told::Lead => {}
                 Told::Answer(answer) => return Ok(answer),
-                Told::TooLate => {
-                    self.group_metrics().ended(GroupOutcome::NotBegun);
+                Told::TooLate(work) => {
+                    self.group().give_up(&job);
+                    self.not_begun();
+                    drop(work);
                     return Err(self.refuse_write(CheckoutErrorKind::Timeout, started));
                 }
             }
         }
+        let lead = Lead { pool: self, handed_on: inside.place == Place::Alone };
+        if let Err(error) = self.lead(lead, job, inside.place, deadline) {
+            self.not_begun();
+            request.give_up();
+            return Err(match error {
+                // Its wait began before it was told to lead.
+                Error::Checkout(late) if late.kind() == CheckoutErrorKind::Timeout => {
+                    self.refuse_write(CheckoutErrorKind::Timeout, started)
+                }
+                other => other,
+            });
+        }
+        match request.wait(None) {
+            Told::Answer(answer) => Ok(answer),
+            Told::Lead | Told::TooLate(_) => unreachable!("a leader's own work is in its batch"),
+        }
     }
 
-    fn enter_group(&self, started: Instant) -> Result<Inside<'_>, Error> {
+    fn enter_group(&self, job: &Arc<dyn Job>, started: Instant) -> Result<Inside<'_>, Error> {
         self.check_writer()?;
-        self.group().enter().map_err(|refused| self.not_let_in(&refused, started))
-    }
-
-    #[cold]
-    fn not_let_in(&self, refused: &Refused, started: Instant) -> Error {
-        self.group_metrics().ended(GroupOutcome::NotBegun);
-        let kind = match refused {
-            Refused::Full => CheckoutErrorKind::Overloaded,
-            Refused::Closed => CheckoutErrorKind::Closed,
+        // Others might wait for what this thread holds, and it for them. On its own its wait is one
+        // for the writer, which the search for deadlocks knows.
+        let place = match holds_any() {
+            true => self.group().enter_alone(),
+            false => self.group().join(Arc::clone(job)),
         };
-        self.refuse_write(kind, started)
+        let place = place.map_err(|refused| {
+            let kind = match refused {
+                Refused::Full => CheckoutErrorKind::Overloaded,
+                Refused::Closed => CheckoutErrorKind::Closed,
+            };
+            self.refuse_write(kind, started)
+        })?;
+        Ok(Inside { pool: self, place })
     }
 
-    /// One batch, from checkout to check-in, and everybody's answers.
+    fn not_begun(&self) {
+        self.group_metrics().ended(GroupOutcome::NotBegun);
+    }
+
+    /// One batch, from checkout to check-in, and everybody's answers. `Err` = it was not begun.
     fn lead(
         &self,
         mut lead: Lead<'_>,
+        own: Arc<dyn Job>,
         place: Place,
-        first: Option<Arc<dyn Job>>,
         deadline: Option<Instant>,
     ) -> Result<(), Error> {
-        let alone = lead.handed_on;
-        let mut writer = self.write_until(deadline, place)?;
+        let mut writer = self.write_until(deadline, own.place())?;
         let mut batch = Batch::begin(&mut writer)?;
         let began = Instant::now();
+        let waited = began.saturating_duration_since(own.since());
         let (most, longest) =
             (self.config().group_commit_max_size, self.config().group_commit_max_time);
         let mut members = Members { all: Vec::new() };
-        let mut next = first.or_else(|| self.group().next());
+        let mut next = Some(own);
         while let Some(job) = next {
             if job.choose() {
-                if members.all.is_empty() {
-                    self.group_metrics().waited(began.saturating_duration_since(job.since()));
-                }
                 members.run(&mut batch, job);
             }
-            let full = alone
+            let full = place == Place::Alone
                 || batch.is_full()
                 || members.all.len() >= most
-                || (began.elapsed() >= longest && !members.all.is_empty());
+                || began.elapsed() >= longest;
             next = if full { None } else { self.group().next_soon(members.all.len(), began) };
         }
         lead.hand_on();
-        if members.all.is_empty() {
-            return Ok(());
-        }
+        members.leave_to_parent(self);
+        self.group_metrics().waited(waited);
         self.group_metrics().size(members.all.len());
         let fate = batch.commit();
         drop(writer);
         members.answer(fate, |outcome| self.group_metrics().ended(outcome));
         Ok(())
+    }
+}
+
+/// A caller between its arrival and its return.
+struct Inside<'p> {
+    pool: &'p Pool,
+    place: Place,
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        // In a child the queue is the parent's, and may have been locked when it was forked.
+        if !self.pool.is_forked() {
+            self.pool.group().left(self.place);
+        }
     }
 }
 
@@ -238,7 +273,7 @@ struct Lead<'p> {
 
 impl Lead<'_> {
     fn hand_on(&mut self) {
-        if !mem::replace(&mut self.handed_on, true) {
+        if !mem::replace(&mut self.handed_on, true) && !self.pool.is_forked() {
             self.pool.group().hand_on();
         }
     }
@@ -255,10 +290,9 @@ enum Standing {
     Kept(Vec<Hook>),
     Undone,
     Panicked,
-    /// It has its answer: that there was no transaction, or that COMMIT would refuse.
+    /// It has its answer: that there was no transaction, that COMMIT would refuse, or what it
+    /// returned when the transaction was lost under it.
     Failed,
-    /// It was running when the transaction was lost.
-    Ended,
 }
 
 struct Member {
@@ -273,7 +307,7 @@ struct Members {
 
 impl Members {
     fn run(&mut self, batch: &mut Batch<'_>, job: Arc<dyn Job>) {
-        self.all.push(Member { job: Arc::clone(&job), standing: Standing::Ended });
+        self.all.push(Member { job: Arc::clone(&job), standing: Standing::Failed });
         let mut ended = Ended::WithPanic;
         let part = batch.run(job.place(), |savepoint| {
             ended = job.run(savepoint);
@@ -283,6 +317,10 @@ impl Members {
             Part::Kept(hooks) => Standing::Kept(hooks),
             Part::Undone if ended == Ended::WithPanic => Standing::Panicked,
             Part::Undone => Standing::Undone,
+            Part::UndoneWithPanic(panic) => {
+                job.panicked(panic);
+                Standing::Panicked
+            }
             Part::Refused(error) => {
                 job.fail(Error::Commit(error));
                 Standing::Failed
@@ -291,11 +329,13 @@ impl Members {
                 job.fail(Error::Savepoint(error));
                 Standing::Failed
             }
-            Part::Lost => {
+            Part::Lost(panic) => {
                 if ended == Ended::Well {
-                    job.fail(Error::Commit(CommitError::NotOpen));
+                    job.fail(Error::Commit(batch.lost_by()));
                 }
-                Standing::Ended
+                let panicked = panic.is_some() || ended == Ended::WithPanic;
+                panic.into_iter().for_each(|panic| job.panicked(panic));
+                if panicked { Standing::Panicked } else { Standing::Failed }
             }
         };
         if let Some(member) = self.all.last_mut() {
@@ -303,31 +343,43 @@ impl Members {
         }
     }
 
+    /// In a child that a closure has forked, the other callers and their work are its parent's.
+    fn leave_to_parent(&mut self, pool: &Pool) {
+        if pool.is_forked() {
+            self.all.drain(1..).for_each(mem::forget);
+        }
+    }
+
     /// After COMMIT, or what came instead of it, and after check-in.
     fn answer(mut self, fate: Result<(), CommitError>, mut count: impl FnMut(GroupOutcome)) {
+        // Those who have hooks are answered after them, and they may take their time.
+        self.all.sort_by_key(|member| match &member.standing {
+            Standing::Kept(hooks) => !hooks.is_empty(),
+            _ => false,
+        });
         self.all.reverse();
         while let Some(Member { job, standing }) = self.all.pop() {
             let answer = AnswerAtLast(&*job);
-            count(match (&fate, standing) {
+            let outcome = match (&fate, standing) {
                 (Ok(()), Standing::Kept(hooks)) => {
-                    if !hooks.is_empty()
-                        && let Err(panic) = catch_unwind(AssertUnwindSafe(|| run_hooks(hooks)))
-                    {
-                        job.panicked(panic);
-                    }
+                    job.committed(hooks);
                     GroupOutcome::Commit
                 }
                 (_, Standing::Panicked) => GroupOutcome::Panic,
                 (Ok(()), Standing::Undone) => GroupOutcome::Rollback,
-                (_, Standing::Failed | Standing::Ended) => GroupOutcome::Error,
-                (Err(error), Standing::Kept(_) | Standing::Undone) => {
-                    job.fail(not_committed(error));
+                (_, Standing::Failed) => GroupOutcome::Error,
+                (Err(error), standing) => {
+                    job.fail(Error::Commit(error.again()));
+                    if let Standing::Kept(hooks) = standing {
+                        job.not_committed(hooks);
+                    }
                     match error.is_undone() {
                         true => GroupOutcome::Aborted,
                         false => GroupOutcome::Error,
                     }
                 }
-            });
+            };
+            count(outcome);
             drop(answer);
         }
     }
@@ -344,9 +396,10 @@ impl Drop for AnswerAtLast<'_> {
 impl Drop for Members {
     /// Only after a panic of this crate's own, or of the metrics recorder's.
     fn drop(&mut self) {
-        for Member { job, standing } in &self.all {
-            if !matches!(standing, Standing::Panicked) {
-                job.fail(Error::Commit(CommitError::NotOpen));
+        for Member { job, standing } in self.all.drain(..) {
+            job.fail(Error::Commit(CommitError::NotOpen));
+            if let Standing::Kept(hooks) = standing {
+                job.not_committed(hooks);
             }
             job.answer();
         }

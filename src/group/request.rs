@@ -9,10 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
-
-use crate::error::{CommitError, Error};
-use crate::sqlite::Savepoint;
+use super::sync::{Condvar, Mutex};
+use crate::error::Error;
+use crate::sqlite::{Hook, Panic, Savepoint, run_hooks};
 use crate::who::Place;
 
 /// How the work ended.
@@ -44,11 +43,15 @@ pub(super) trait Job: Send + Sync {
     /// A panic takes the place of what the work returned.
     fn panicked(&self, panic: Panic);
 
+    /// Runs what the work had asked for. A panic takes the place of what it returned.
+    fn committed(&self, hooks: Vec<Hook>);
+
+    /// Drops the hooks unrun. A panic takes the place of what the work returned.
+    fn not_committed(&self, hooks: Vec<Hook>);
+
     /// Gives the caller what the work returned.
     fn answer(&self);
 }
-
-pub(super) type Panic = Box<dyn std::any::Any + Send>;
 
 /// What the caller gets; `Err` = a panic that goes on in its thread.
 type Answer<T, E> = thread::Result<Result<T, E>>;
@@ -65,11 +68,11 @@ enum State<F, T, E> {
 }
 
 /// What a caller has waited for.
-pub(super) enum Told<T, E> {
+pub(super) enum Told<F, T, E> {
     Lead,
     Answer(Answer<T, E>),
     /// The deadline has passed; the work was not begun and never will be.
-    TooLate,
+    TooLate(F),
 }
 
 pub(super) struct Request<F, T, E> {
@@ -93,7 +96,7 @@ impl<F, T, E> Request<F, T, E> {
     }
 
     /// By the caller.
-    pub(super) fn wait(&self, deadline: Option<Instant>) -> Told<T, E> {
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> Told<F, T, E> {
         let mut state = self.state.lock();
         let mut too_late = false;
         loop {
@@ -103,39 +106,21 @@ impl<F, T, E> Request<F, T, E> {
                     *state = State::Appointed(work);
                     return Told::Lead;
                 }
-                State::Waiting(work) if too_late => {
-                    drop(state);
-                    drop(work);
-                    return Told::TooLate;
-                }
+                State::Waiting(work) if too_late => return Told::TooLate(work),
                 other => *state = other,
             }
-            too_late = match deadline {
+            (state, too_late) = match deadline {
                 Some(deadline) if matches!(*state, State::Waiting(_)) => {
-                    self.told.wait_until(&mut state, deadline).timed_out()
+                    self.told.wait_until(state, deadline)
                 }
-                _ => {
-                    self.told.wait(&mut state);
-                    false
-                }
+                _ => (self.told.wait(state), false),
             };
         }
     }
 
-    /// By the caller: takes the work back; `false` = it was begun.
-    pub(super) fn give_up(&self) -> bool {
-        let mut state = self.state.lock();
-        match mem::replace(&mut *state, State::Empty) {
-            State::Waiting(work) | State::Appointed(work) => {
-                drop(state);
-                drop(work);
-                true
-            }
-            other => {
-                *state = other;
-                false
-            }
-        }
+    /// By the caller that leads and did not get to its work: drops that, here.
+    pub(super) fn give_up(&self) {
+        drop(self.replace(State::Empty));
     }
 
     fn replace(&self, state: State<F, T, E>) -> State<F, T, E> {
@@ -214,23 +199,37 @@ where
     }
 
     fn panicked(&self, panic: Panic) {
-        let before = self.replace(State::Ran(Err(panic)));
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(before))) {
-            self.replace(State::Ran(Err(panic)));
+        let answer = match self.replace(State::Empty) {
+            // The first one goes on.
+            State::Ran(Err(first)) => Err(first),
+            before => match catch_unwind(AssertUnwindSafe(|| drop(before))) {
+                Ok(()) => Err(panic),
+                Err(of_drop) => Err(of_drop),
+            },
+        };
+        self.replace(State::Ran(answer));
+    }
+
+    fn committed(&self, hooks: Vec<Hook>) {
+        let run = || self.span.in_scope(|| run_hooks(hooks));
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+            self.panicked(panic);
+        }
+    }
+
+    fn not_committed(&self, hooks: Vec<Hook>) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(hooks))) {
+            self.panicked(panic);
         }
     }
 
     fn answer(&self) {
         let mut state = self.state.lock();
-        if let State::Ran(answer) = mem::replace(&mut *state, State::Empty) {
-            *state = State::Answered(answer);
+        match mem::replace(&mut *state, State::Empty) {
+            State::Ran(answer) => *state = State::Answered(answer),
+            other => *state = other,
         }
         drop(state);
         self.told.notify_one();
     }
-}
-
-/// What each caller of a batch is told when it was not committed, or may not have been.
-pub(super) fn not_committed(error: &CommitError) -> Error {
-    Error::Commit(error.again())
 }

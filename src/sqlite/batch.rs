@@ -13,6 +13,9 @@
 //! A foreign key that is checked at COMMIT would refuse the whole batch for one part's fault. SQLite
 //! knows after each part whether there is such a violation, so that part is undone alone.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use rusqlite::{Error, ffi};
 
 use super::checkin;
@@ -30,13 +33,19 @@ pub(crate) enum Part {
     Kept(Vec<Hook>),
     /// It was undone because it wanted to be.
     Undone,
+    /// As it wanted, but what one of its hooks owned panicked when it was dropped.
+    UndoneWithPanic(Panic),
     /// It was undone because the commit would have been refused.
     Refused(CommitError),
     /// It could not be begun: there is no transaction any more.
     NotBegun(SavepointError),
-    /// The whole transaction is gone, and all parts before it with it.
-    Lost,
+    /// The whole transaction is gone, and all parts before it with it. One of its hooks may have
+    /// panicked when it was dropped.
+    Lost(Option<Panic>),
 }
+
+/// What a panic was raised with.
+pub(crate) type Panic = Box<dyn Any + Send>;
 
 /// A write transaction of several parts. Dropping it rolls back.
 pub(crate) struct Batch<'g> {
@@ -78,7 +87,9 @@ impl<'g> Batch<'g> {
     fn lose(&mut self) {
         self.full = true;
         // Only those who have the connection itself can have committed instead.
-        let error = if self.transaction.suspicion() == Suspicion::Raw {
+        let error = if self.transaction.is_forked() {
+            CommitError::Forked
+        } else if self.transaction.suspicion() == Suspicion::Raw {
             CommitError::NotOpen
         } else {
             let source =
@@ -86,6 +97,14 @@ impl<'g> Batch<'g> {
             CommitError::AbortedWithBatch { source }
         };
         self.lost.get_or_insert(error);
+    }
+
+    /// What the part is told that was the last one, if it says that all is well.
+    pub(crate) fn lost_by(&self) -> CommitError {
+        match self.lost {
+            Some(CommitError::Forked) => CommitError::Forked,
+            _ => CommitError::NotOpen,
+        }
     }
 
     /// Commits what was kept; `Err` = nothing was, or it is not known.
@@ -104,19 +123,28 @@ fn run_in_savepoint(
 ) -> Result<Option<Part>, Part> {
     let mut savepoint = transaction.savepoint().map_err(Part::NotBegun)?;
     let keep = work(&mut savepoint);
+    // What the part has kept must not hit the end of its savepoint, nor the next part.
+    savepoint.cut_interrupts();
     savepoint.reset_forgotten_statements();
     let is_gone = savepoint.is_autocommit();
     let refusal = if keep { deferred_violation(&savepoint) } else { None };
-    let ended = match keep && refusal.is_none() {
+    let keep = keep && refusal.is_none();
+    let ended = catch_unwind(AssertUnwindSafe(|| match keep {
         true => savepoint.commit().is_ok(),
         false => savepoint.rollback().is_ok(),
+    }));
+    let (ended, panic) = match ended {
+        Ok(ended) => (ended, None),
+        // Hooks are dropped after the rollback, which has told whether it failed.
+        Err(panic) => (!keep && !transaction.is_condemned(), Some(panic)),
     };
     if is_gone || !ended {
-        return Err(Part::Lost);
+        return Err(Part::Lost(panic));
     }
-    Ok(match refusal {
-        Some(source) => Some(Part::Refused(CommitError::Refused { source })),
-        None => (!keep).then_some(Part::Undone),
+    Ok(match (refusal, panic) {
+        (_, Some(panic)) => Some(Part::UndoneWithPanic(panic)),
+        (Some(source), None) => Some(Part::Refused(CommitError::Refused { source })),
+        (None, None) => (!keep).then_some(Part::Undone),
     })
 }
 

@@ -41,7 +41,6 @@ fn put_right(session: &ReadSession) -> bool {
 
 /// Puts right what one part of a batch may have left to the next. `false` = there must be no next.
 pub(super) fn between_parts(session: &ReadSession) -> bool {
-    session.cut_interrupts();
     session.notice_busy_timeout();
     session.notice_last_error();
     session.forget_part();

@@ -35,7 +35,7 @@ pub use session::Session;
 pub use snapshot::Snapshot;
 pub use transaction::{Transaction, TryCommitError};
 
-pub(crate) use batch::{Batch, Part};
+pub(crate) use batch::{Batch, Panic, Part};
 pub(crate) use checkpoint::{Checkpointing, PreparedCheckpoints};
 pub(crate) use damage::Damage;
 pub(crate) use manager::{Manager, OnConnect, Recipe};

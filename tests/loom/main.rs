@@ -25,6 +25,7 @@ mod slots;
 mod who;
 
 mod clock;
+mod leading;
 mod sync;
 mod threads;
 
@@ -37,6 +38,7 @@ use std::time::Instant;
 
 use dispatch::{Answer, Dispatch};
 use holders::Asker;
+use leading::{error, sqlite};
 use queue::Turn;
 
 /// How a thread asks.
