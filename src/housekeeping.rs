@@ -13,6 +13,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, select, tick};
 
 use crate::checkout::{Manage, RolePool, WeakPool};
+use crate::metrics::say_who_records_nothing;
 
 /// How often connections are looked at and counts published.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -58,12 +59,15 @@ fn keep_house<M: Manage>(
                 Ok(()) => each_role(|role| role.refill()),
                 Err(_) => return,
             },
-            recv(ticks) -> _ => each_role(|role| {
-                role.close_old();
-                role.report_long_holds();
-                role.give_up_leaks();
-                role.publish_metrics();
-            }),
+            recv(ticks) -> _ => {
+                each_role(|role| {
+                    role.close_old();
+                    role.report_long_holds();
+                    role.give_up_leaks();
+                    role.publish_metrics();
+                });
+                say_who_records_nothing();
+            }
         }
     }
 }

@@ -17,5 +17,6 @@ mod probe;
 pub(crate) use fork::{count_forks, forks};
 pub(crate) use handle::{Handle, Run, Watch};
 pub(crate) use probe::{
-    HeapLimits, Hooks, Switches, has_preupdate_hooks, heap_limits, set_heap_limits, take_hooks,
+    HeapLimits, Hooks, Switches, has_preupdate_hooks, heap_limits, set_heap_limits,
+    shares_page_cache, take_hooks,
 };
