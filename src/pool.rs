@@ -528,7 +528,8 @@ impl Pool {
             name: self.name().to_owned(),
             read: self.inner.readers.status(),
             write: self.inner.writer.as_ref().map(checkout::RolePool::status),
-            group_commit: self.inner.group.inside(),
+            // In a child the queue's lock may be taken for ever, by a thread of the parent's.
+            group_commit: if self.is_forked() { 0 } else { self.inner.group.inside() },
         }
     }
 
