@@ -22,7 +22,7 @@ const FINE: usize = 16;
 const CLASSES: usize = FINE * (42 - 2);
 
 /// The most times that are published at once, or hardly more.
-const AT_MOST: u64 = 1 << 16;
+const AT_MOST: u64 = 1 << 18;
 
 /// The class of a time in nanoseconds.
 fn class(nanoseconds: u64) -> usize {

@@ -101,7 +101,7 @@ pub struct PoolConfig {
     #[serde(with = "humantime_serde")]
     pub overtaking: Duration,
     /// One hold in so many is timed, for `tenure_hold_seconds`; 0 = none, 1 = every one. Of more than
-    /// 65536 in a second an even share is published.
+    /// 262144 in a second an even share is published.
     pub hold_sampling: u32,
     /// Record metrics. Without them `pool.status()` tells as much as ever.
     pub metrics: bool,
