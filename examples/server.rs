@@ -55,9 +55,6 @@ mod serve;
 #[path = "server/task.rs"]
 mod task;
 
-/// Between two rounds of the exporter's upkeep, without which samples pile up until a scrape.
-const UPKEEP: Duration = Duration::from_secs(5);
-
 const EXAMPLES: &str = "\
 Examples:
   server                              serve on http://127.0.0.1:8080/
@@ -233,7 +230,6 @@ fn spawn<'scope, 'env>(
 
 /// What has to be done now and then, until `kept` is closed.
 fn keep_up(app: &http::App, reclaim_every: u32, kept: &Receiver<()>) {
-    let upkeep = tick(UPKEEP);
     let reclaim = match reclaim_every {
         0 => never(),
         seconds => tick(Duration::from_secs(seconds.into())),
@@ -241,7 +237,6 @@ fn keep_up(app: &http::App, reclaim_every: u32, kept: &Receiver<()>) {
     loop {
         select! {
             recv(kept) -> _ => return,
-            recv(upkeep) -> _ => app.exporter.run_upkeep(),
             recv(reclaim) -> _ => reclaim_expired(&app.pool),
         }
     }

@@ -18,13 +18,14 @@ use tempfile::TempDir;
 use crate::checkout::{self, Settings};
 use crate::config::{Access, AfterRaw, Checkpoints, JournalMode, PoolConfig, Synchronous};
 use crate::error::{BoxError, ConnectError, OpenError};
+use crate::ffi;
 use crate::file;
 use crate::housekeeping::Housekeeping;
 use crate::log::Log;
-use crate::metrics::{PoolMetrics, PoolName};
+use crate::metrics::{PageCache, PoolMetrics, PoolName};
 use crate::pool::Pool;
 use crate::sqlite::{
-    LeaveNoTrace, Manager, OnConnect, PreparedCheckpoints, Recipe, Role, check_wal_is_safe,
+    LeaveNoTrace, Manager, OnConnect, PreparedCheckpoints, Recipe, Role, Session, check_wal_is_safe,
 };
 
 /// Every pool can be resized to so many readers. A slot that was never used costs 344 bytes (what is
@@ -244,6 +245,9 @@ impl Builder {
         }
         let path = file::locate(&config)?;
         let name = pool_name(&config, &path)?;
+        if config.metrics {
+            name.listen();
+        }
         let metrics = if config.metrics {
             PoolMetrics::new(name.as_str())
         } else {
@@ -276,6 +280,7 @@ impl Builder {
         let opened = reader.connect();
         let first_reader = opened.map_err(|source| cannot_connect(&recipe, "read", source))?;
         first_reader.learn_hooks();
+        say_what_is_in_use(&recipe, &first_reader);
 
         let opener = ScheduledThreadPool::builder()
             .num_threads(1)
@@ -298,10 +303,10 @@ impl Builder {
                 log: Arc::clone(&recipe.log),
                 hold_sampling: if config.metrics { config.hold_sampling } else { 0 },
                 metrics: if config.metrics {
-                    recipe.metrics.role(role.name())
+                    recipe.metrics.role(role as usize)
                 } else {
                     metrics::with_local_recorder(&metrics::NoopRecorder, || {
-                        recipe.metrics.role(role.name())
+                        recipe.metrics.role(role as usize)
                     })
                 },
                 opener: Arc::clone(&opener),
@@ -316,6 +321,9 @@ impl Builder {
         let readers = role(Role::Read, limit, limit.max(READER_CEILING))
             .inspect_err(|_| writer.iter().for_each(checkout::RolePool::close))
             .map_err(fill)?;
+        for role in std::iter::once(&readers).chain(&writer) {
+            name.publish_with_all(role.publisher());
+        }
         let weak =
             std::iter::once(&readers).chain(&writer).map(checkout::RolePool::downgrade).collect();
         let no_thread = |source| {
@@ -383,6 +391,34 @@ fn prepare_checkpoints(
         cannot_connect(recipe, "write", ConnectError::Setting { setting: "checkpoints", source })
     })?;
     Ok(Some(PreparedCheckpoints::new(recipe, page_size.unsigned_abs())))
+}
+
+/// In the metrics, and of the page cache in the log: a shared one decides how readers scale.
+fn say_what_is_in_use(recipe: &Recipe, reader: &Session) {
+    let config = &recipe.config;
+    // A read-only pool leaves the mode as it is, and that is one of the file.
+    let mode = reader.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0));
+    let is_wal = mode.map_or(config.journal_mode == JournalMode::Wal, |mode| mode == "wal");
+    let mode = match (config.access, is_wal) {
+        (Access::ReadWrite, _) => config.journal_mode,
+        (Access::ReadOnly, true) => JournalMode::Wal,
+        (Access::ReadOnly, false) => JournalMode::Delete,
+    };
+    let cache = if ffi::shares_page_cache() { PageCache::Shared } else { PageCache::PerConnection };
+    let info = || recipe.metrics.info(mode.name(), config.synchronous.name(), cache);
+    if config.metrics {
+        info();
+    } else {
+        metrics::with_local_recorder(&metrics::NoopRecorder, info);
+    }
+    if cache == PageCache::Shared && config.reader_limit() > 1 {
+        tracing::info!(
+            pool = recipe.metrics.name(),
+            "SQLite was built with SQLITE_ENABLE_MEMORY_MANAGEMENT: all connections of the process \
+             take turns at one page cache, and readers scale less; to build without it, set \
+             LIBSQLITE3_FLAGS=-USQLITE_ENABLE_MEMORY_MANAGEMENT, or use mmap_size_mib"
+        );
+    }
 }
 
 fn unless_zero(duration: Duration) -> Option<Duration> {

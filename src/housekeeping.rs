@@ -13,6 +13,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, select, tick};
 
 use crate::checkout::{Manage, RolePool, WeakPool};
+use crate::metrics::say_who_records_nothing;
 
 /// How often connections are looked at and counts published.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -68,6 +69,7 @@ fn keep_house<M: Manage>(
                     role.publish_metrics();
                 });
                 also();
+                say_who_records_nothing();
             }
         }
     }

@@ -110,7 +110,7 @@
 //!
 //! **Nothing hidden.** Who holds and who waits is in [`Pool::status`], and what for if the holder has
 //! [said so](ReadGuard::set_label); what was counted and measured is in the metrics of
-//! [`metrics::METRICS`].
+//! [`metrics::METRICS`], which says of each what to do when it moves.
 //!
 //! # Limits
 //!
@@ -155,6 +155,8 @@
 //! * `SAVEPOINT tenure_1` and so on, as SQL text, collide with the names of [`Savepoint`].
 //! * Refusals (BUSY without a wait) are counted for statements that a session runs, not for those of
 //!   [`ReadSession::rusqlite`] or of a prepared statement.
+//! * A pool that was opened before the metrics recorder was installed records nothing, for ever; the log
+//!   says so as soon as there is one.
 //! * A guard that is leaked (`mem::forget`) takes its connection with it until its thread has ended and
 //!   a second or two more have passed; then another is opened in its place, and the log says whose it
 //!   was. The leaked one stays open, and if it had begun to write, the database stays locked. A leaked
@@ -190,6 +192,7 @@
 //!
 //! * `bundled` (default): compiles the SQLite that `libsqlite3-sys` carries. Without it the system's
 //!   library is linked; one with the WAL-reset bug is refused when a pool in WAL mode is opened.
+//! * `prometheus`: the module `prometheus`, which installs the exporter for Prometheus and renders it.
 //!
 //! # Versions
 //!
@@ -212,6 +215,8 @@ mod housekeeping;
 mod log;
 pub mod metrics;
 mod pool;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
 mod sqlite;
 pub mod status;
 pub mod testing;

@@ -43,7 +43,7 @@ impl Answer {
 
     /// In the format that Prometheus scrapes.
     pub(crate) fn exposition(body: String) -> Self {
-        Self::new(200, "text/plain; version=0.0.4", body)
+        Self::new(200, tenure::prometheus::CONTENT_TYPE, body)
     }
 
     pub(crate) fn no_content() -> Self {

@@ -7,9 +7,9 @@
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use metrics_exporter_prometheus::PrometheusHandle;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::json;
+use tenure::prometheus::Exporter;
 use tenure::{Error, Pool};
 use tiny_http::Request;
 
@@ -29,7 +29,7 @@ const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) pool: Pool,
-    pub(crate) exporter: PrometheusHandle,
+    pub(crate) exporter: Exporter,
     pub(crate) address: String,
     pub(crate) started: Instant,
     pub(crate) workers: usize,
@@ -150,10 +150,7 @@ fn dispatch(app: &App, asked: &Asked<'_>) -> Answered {
             let reclaimed = board::reclaim(pool).map_err(failed)?;
             Ok(Answer::json(200, &json!({ "reclaimed": reclaimed })))
         }
-        Route::Metrics => {
-            pool.publish_metrics();
-            Ok(Answer::exposition(app.exporter.render()))
-        }
+        Route::Metrics => Ok(Answer::exposition(app.exporter.render())),
         Route::Status => status(app, asked),
         Route::Healthz => Ok(health(pool)),
         Route::Other => unreachable!("answered above"),

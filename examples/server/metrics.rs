@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tenure::metrics::{DURATION_BUCKETS, METRICS, MetricKind};
+use tenure::metrics::DURATION_BUCKETS;
+use tenure::prometheus::metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use tenure::prometheus::{self, Exporter};
 
 use super::route::{EXPECTED, Method, Route};
 
@@ -36,15 +37,11 @@ impl Event {
 }
 
 /// Installs the exporter. A pool that is opened earlier would record nothing.
-pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
-    let mut builder = PrometheusBuilder::new();
-    let histograms = METRICS.iter().filter(|metric| metric.kind == MetricKind::Histogram);
-    for name in histograms.map(|metric| metric.name).chain([REQUEST_SECONDS]) {
-        builder = builder
-            .set_buckets_for_metric(Matcher::Full(name.to_owned()), DURATION_BUCKETS)
-            .with_context(|| format!("cannot set the buckets of {name}"))?;
-    }
-    let exporter = builder.install_recorder().context("cannot install the metrics recorder")?;
+pub(crate) fn install() -> anyhow::Result<Exporter> {
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(REQUEST_SECONDS.to_owned()), DURATION_BUCKETS)
+        .context("cannot set the buckets of the server's own histogram")?;
+    let exporter = prometheus::install_with(builder).context("cannot install the exporter")?;
 
     describe_counter!(REQUESTS, Unit::Count, "Requests answered, by route, method and status.");
     describe_histogram!(

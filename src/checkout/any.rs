@@ -165,6 +165,7 @@ impl Builder {
             Some(name) => PoolName::exactly(&name).ok_or(OpenError::NameTaken { name })?,
             None => PoolName::like(ROLE),
         };
+        name.listen();
         let opener = ScheduledThreadPool::builder()
             .num_threads(1)
             .thread_name_pattern("tenure-opener")
@@ -191,6 +192,7 @@ impl Builder {
         role.fill().inspect_err(|_| role.close()).map_err(|source| OpenError::Fill { source })?;
         let housekeeping = Housekeeping::start(vec![role.downgrade()], refilled, || ())
             .map_err(|source| OpenError::Thread { source })?;
+        name.publish_with_all(role.publisher());
         let checkout_timeout = config.checkout_timeout;
         let inner = Inner { role, checkout_timeout, _housekeeping: housekeeping, name };
         Ok(Pool { inner: Arc::new(inner) })

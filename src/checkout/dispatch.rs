@@ -530,6 +530,12 @@ impl<T> Dispatch<T> {
         self.state.lock().queue.len()
     }
 
+    /// How many wait, and since when the one who came first.
+    pub(super) fn oldest_waiter(&self) -> (usize, Option<u64>) {
+        let state = self.state.lock();
+        (state.queue.len(), state.queue.waiters().next().map(|waiter| waiter.since))
+    }
+
     /// Whether the waiter of that number has neither left the queue nor been granted a turn.
     pub(super) fn is_waiting(&self, number: u64) -> bool {
         self.state.lock().queue.before(number).is_some()

@@ -198,6 +198,17 @@ impl Note {
         None
     }
 
+    /// Since when the connection is held; `None` when nobody holds it, or somebody has this moment
+    /// begun to. Takes no lock.
+    pub(super) fn held_since(&self) -> Option<u64> {
+        let before = self.version.load(StdOrdering::Acquire);
+        let since = self.since.load(StdOrdering::Relaxed);
+        let held = self.looks_held();
+        fence(StdOrdering::Acquire);
+        let steady = before.is_multiple_of(2) && self.version.load(StdOrdering::Relaxed) == before;
+        (held && steady).then_some(since)
+    }
+
     /// The number of the thread that holds the connection; `None` when none does, the connection is
     /// detached, or the note is being written.
     pub(super) fn holder(&self) -> Option<u64> {

@@ -7,6 +7,7 @@ use super::clock;
 use super::holders::{Held, Note};
 use super::shared::Shared;
 use super::source::Manage;
+use crate::metrics::Publish;
 use crate::status::{Holder, RoleStatus, Waiter};
 
 impl<M: Manage> Shared<M> {
@@ -68,7 +69,22 @@ impl<M: Manage> Shared<M> {
         let used = self.dispatch.notes().filter(|note| note.looks_held()).count();
         metrics.idle.set(self.idle() as f64);
         metrics.used.set(used as f64);
-        metrics.waiters.set(self.dispatch.waiting() as f64);
+        let (waiting, first) = self.dispatch.oldest_waiter();
+        metrics.waiters.set(waiting as f64);
+        let oldest_hold = self.dispatch.notes().filter_map(Note::held_since).min();
+        let now = clock::now();
+        let age = |since: Option<u64>| {
+            since.map_or(0.0, |since| Duration::from_nanos(now.saturating_sub(since)).as_secs_f64())
+        };
+        metrics.oldest_waiter.set(age(first));
+        metrics.oldest_hold.set(age(oldest_hold));
         self.counts.publish(metrics);
+        metrics.publish_statements();
+    }
+}
+
+impl<M: Manage> Publish for Shared<M> {
+    fn publish(&self) {
+        self.publish_metrics();
     }
 }

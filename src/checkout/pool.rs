@@ -12,7 +12,7 @@ use super::shared::Shared;
 use super::source::Manage;
 use crate::error::{CheckoutError, CheckoutErrorKind};
 use crate::log::Log;
-use crate::metrics::RoleMetrics;
+use crate::metrics::{Publish, RoleMetrics};
 use crate::status::{Holder, RoleStatus};
 
 /// What a pool of one role is told.
@@ -128,6 +128,12 @@ impl<M: Manage> Pool<M> {
 
     pub(crate) fn downgrade(&self) -> WeakPool<M> {
         WeakPool { shared: Arc::downgrade(&self.shared) }
+    }
+
+    /// For whoever has all pools publish.
+    pub(crate) fn publisher(&self) -> Weak<dyn Publish> {
+        let shared: Weak<Shared<M>> = Arc::downgrade(&self.shared);
+        shared
     }
 
     pub(crate) fn is_forked(&self) -> bool {

@@ -81,7 +81,12 @@ impl<M: Manage> Shared<M> {
             reported: Reported::new(ceiling),
             giving_up: Mutex::new(()),
             resizing: Mutex::new(()),
-            sources: Sources::new(settings.role, Arc::clone(&manager), opener),
+            sources: Sources::new(
+                settings.role,
+                Arc::clone(&manager),
+                opener,
+                settings.metrics.connect.clone(),
+            ),
             settings,
             manager,
             birthplace: Birthplace::here(),

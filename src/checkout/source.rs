@@ -8,7 +8,9 @@ use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
+use metrics::Histogram;
 use parking_lot::Mutex;
 use r2d2::ManageConnection;
 
@@ -36,6 +38,7 @@ pub(crate) struct Source<M> {
     manager: Arc<M>,
     last_failure: Arc<LastFailure>,
     openings: Arc<Openings>,
+    seconds: Histogram,
 }
 
 impl<M> Source<M> {
@@ -43,8 +46,9 @@ impl<M> Source<M> {
         manager: Arc<M>,
         last_failure: Arc<LastFailure>,
         openings: Arc<Openings>,
+        seconds: Histogram,
     ) -> Self {
-        Self { manager, last_failure, openings }
+        Self { manager, last_failure, openings, seconds }
     }
 }
 
@@ -60,8 +64,10 @@ impl<M: Manage> ManageConnection for Source<M> {
         let text = |error: &M::Error| error.to_string();
         let attempt =
             AssertUnwindSafe(|| self.manager.connect().inspect_err(|error| drop(text(error))));
+        let began = Instant::now();
         match catch_unwind(attempt) {
             Ok(Ok(connection)) => {
+                self.seconds.record(began.elapsed());
                 self.last_failure.clear();
                 Ok(Tracked { connection, discard: false, opening: Some(opening) })
             }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use metrics::Histogram;
 use parking_lot::Mutex;
 use scheduled_thread_pool::ScheduledThreadPool;
 
@@ -27,6 +28,8 @@ pub(super) struct Sources<M: Manage> {
     openings: Arc<Openings>,
     /// r2d2's thread.
     opener: Arc<ScheduledThreadPool>,
+    /// How long connects take.
+    seconds: Histogram,
     /// Those that are in use. Locked to look one up; none is dropped under it.
     by_slot: Mutex<BTreeMap<usize, r2d2::Pool<Source<M>>>>,
 }
@@ -36,12 +39,14 @@ impl<M: Manage> Sources<M> {
         role: &'static str,
         manager: Arc<M>,
         opener: Arc<ScheduledThreadPool>,
+        seconds: Histogram,
     ) -> Self {
         Self {
             manager,
             last_failure: Arc::new(LastFailure::new(role)),
             openings: Arc::default(),
             opener,
+            seconds,
             by_slot: Mutex::default(),
         }
     }
@@ -62,7 +67,12 @@ impl<M: Manage> Sources<M> {
             .test_on_check_out(false)
             .error_handler(Box::new(Notes(Arc::clone(&failure))))
             .thread_pool(Arc::clone(&self.opener))
-            .build_unchecked(Source::new(manager, failure, Arc::clone(&self.openings)))
+            .build_unchecked(Source::new(
+                manager,
+                failure,
+                Arc::clone(&self.openings),
+                self.seconds.clone(),
+            ))
     }
 
     /// What r2d2 has opened for nobody there, or is about to, is closed.

@@ -103,7 +103,8 @@ pub struct PoolConfig {
     /// queue gets it. Zero = strict order of arrival, at the cost of throughput where holds are short.
     #[serde(with = "humantime_serde")]
     pub overtaking: Duration,
-    /// One hold in so many is timed, for `tenure_hold_seconds`; 0 = none, 1 = every one.
+    /// One hold in so many is timed, for `tenure_hold_seconds`; 0 = none, 1 = every one. Of more than
+    /// 262144 in a second an even share is published.
     pub hold_sampling: u32,
     /// Record metrics. Without them `pool.status()` tells as much as ever.
     pub metrics: bool,

@@ -181,6 +181,13 @@ impl<W: Watch> Handle<W> {
         current != 0
     }
 
+    /// The statement that was prepared last, of those that are not finalized: a number to compare.
+    pub(crate) fn newest_statement(&self) -> usize {
+        // SAFETY: the handle is valid for the life of `self`, which is not `Sync`; null asks for the
+        // first of its statements, which the call only reads.
+        unsafe { ffi::sqlite3_next_stmt(self.raw(), ptr::null_mut()) }.addr()
+    }
+
     /// Forgets which row was inserted last.
     pub(crate) fn forget_last_insert(&self) {
         // SAFETY: the handle is valid for the life of `self`; the call sets one number in it.

@@ -18,4 +18,5 @@ pub(crate) use fork::{count_forks, forks};
 pub(crate) use handle::{Handle, Run, Watch};
 pub(crate) use probe::{
     HeapLimits, Hooks, Switches, has_preupdate_hooks, heap_limits, learn_hooks, set_heap_limits,
+    shares_page_cache,
 };

@@ -107,6 +107,12 @@ pub(crate) fn set_heap_limits(limits: HeapLimits) {
     }
 }
 
+/// Whether all connections of the process take turns at one page cache.
+pub(crate) fn shares_page_cache() -> bool {
+    // SAFETY: may be called at any time; the text ends with NUL.
+    unsafe { ffi::sqlite3_compileoption_used(c"ENABLE_MEMORY_MANAGEMENT".as_ptr()) != 0 }
+}
+
 /// Whether this build of SQLite calls hooks before a row is changed, which cannot be probed for.
 pub(crate) fn has_preupdate_hooks() -> bool {
     // SAFETY: may be called at any time; the text ends with NUL.

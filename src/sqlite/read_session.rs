@@ -24,7 +24,7 @@ use super::views::ViewNote;
 use crate::ffi::Handle;
 use crate::fork::FORKED;
 use crate::log::Log;
-use crate::metrics::{Operation, PoolMetrics, Repair};
+use crate::metrics::{CacheResult, Operation, PoolMetrics, Repair, StatementTally};
 use crate::who::Place;
 
 /// What may be done with a reading connection.
@@ -74,6 +74,8 @@ pub struct ReadSession {
     changes_before: Cell<u64>,
     /// The snapshot that is open, for whoever asks why the WAL grows.
     pub(super) view: Arc<ViewNote>,
+    /// Requests to its statement cache.
+    statements: Arc<StatementTally>,
     interrupts: Interrupts,
     extensions: Extensions,
     /// After the connection, so that a temporary directory outlives it.
@@ -98,6 +100,7 @@ impl ReadSession {
             statement_lent: Cell::new(false),
             changes_before: Cell::new(0),
             view,
+            statements: recipe.metrics.statements(role as usize).tally(),
             interrupts: Interrupts::default(),
             extensions: Extensions::default(),
             recipe,
@@ -330,7 +333,16 @@ impl ReadSession {
     /// ```
     pub fn prepare_cached(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
         self.statement_lent.set(true);
-        self.sql(sql, |connection| connection.prepare_cached(sql))
+        // SQLite puts what it prepares at the head of the connection's statements, and the cache
+        // finalizes nothing while it looks. (How often the statement has run does not tell: one that
+        // was put back without being run is a hit as well.)
+        let newest = self.connection.newest_statement();
+        let statement = self.sql(sql, |connection| connection.prepare_cached(sql));
+        if statement.is_ok() {
+            let hit = self.connection.newest_statement() == newest;
+            self.statements.count(if hit { CacheResult::Hit } else { CacheResult::Miss });
+        }
+        statement
     }
 
     /// Runs a query and maps its first row. See [`Connection::query_row`].

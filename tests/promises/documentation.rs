@@ -1,8 +1,11 @@
 //! The tables in the documentation say what the code does.
 
+use std::collections::BTreeSet;
+
 use tenure::metrics::METRICS;
 
 const README: &str = include_str!("../../README.md");
+const REFERENCE: &str = include_str!("../../src/metrics/reference.md");
 const CONFIG: &str = include_str!("../../src/config/mod.rs");
 
 #[test]
@@ -16,6 +19,31 @@ fn the_readme_lists_every_metric_with_its_labels_and_help() {
     }
     let rows = README.lines().filter(|line| line.starts_with("| `tenure_")).count();
     assert_eq!(rows, METRICS.len(), "README.md lists a metric that is not in the table");
+}
+
+#[test]
+fn the_reference_says_of_every_metric_what_to_do_when_it_moves() {
+    for metric in METRICS {
+        let row = format!("| `{}` | {} |", metric.name, metric.advice);
+        assert!(REFERENCE.contains(&row), "src/metrics/reference.md lacks this row:\n{row}");
+    }
+    // Names in its other tables are prefixed by nothing else.
+    let rows = REFERENCE.lines().filter(|line| line.starts_with("| `tenure_")).count();
+    let others = REFERENCE.split("# In other words").nth(1).unwrap();
+    let others = others.lines().filter(|line| line.starts_with("| `tenure_")).count();
+    assert_eq!(rows - others, METRICS.len(), "it lists a metric that is not in the table");
+}
+
+#[test]
+fn the_names_in_the_comparison_exist() {
+    let comparison = REFERENCE.split("# In other words").nth(1).unwrap();
+    let words = comparison.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+    let named: BTreeSet<_> =
+        words.filter(|word| word.starts_with("tenure_") && !word.contains("_bucket")).collect();
+    assert!(named.len() >= 7, "{named:?}");
+    for name in named {
+        assert!(METRICS.iter().any(|metric| metric.name == name), "{name} is no metric");
+    }
 }
 
 #[test]

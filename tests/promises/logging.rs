@@ -153,3 +153,20 @@ fn at_a_bounded_rate_and_without_values() {
     assert!((1..=20).contains(&said), "said {said} times");
     assert!(!format!("{entries:?}").contains("hunter2"));
 }
+
+#[test]
+fn a_page_cache_that_all_connections_share() {
+    let open = |readers| logged(|| testing::temporary_with(Pool::builder().readers(readers)));
+    let (pool, entries) = open(2);
+    let sql = "SELECT count(*) FROM pragma_compile_options WHERE compile_options = 'ENABLE_MEMORY_MANAGEMENT'";
+    let pool = pool.unwrap();
+    if !pool.read().unwrap().query_one(sql, [], |row| row.get::<_, bool>(0)).unwrap() {
+        assert!(entries.iter().all(|entry| !entry.message().contains("page cache")));
+        return;
+    }
+    let entry = only(&entries, "take turns at one page cache");
+    assert_eq!((entry.level, entry.field("pool")), (Level::INFO, pool.name()));
+    assert!(entry.message().contains("LIBSQLITE3_FLAGS"), "{entry:?}");
+    let (_pool, entries) = open(1);
+    assert!(entries.iter().all(|entry| !entry.message().contains("page cache")), "one reader");
+}

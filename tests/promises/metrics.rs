@@ -7,6 +7,7 @@ use tenure::metrics::{METRICS, MetricKind};
 use tenure::{Error, Pool, testing};
 
 use crate::recorded::Recorded;
+use crate::until::until;
 
 /// Names on the page, without the suffixes of a histogram.
 fn exported(page: &str) -> BTreeSet<String> {
@@ -27,7 +28,7 @@ fn every_metric_of_the_table_is_exported_and_no_other() {
 fn every_series_is_there_before_anything_happens() {
     let pool = Recorded::with(Pool::builder().name("from-zero"));
     let page = pool.rendered();
-    for metric in METRICS {
+    for metric in METRICS.iter().filter(|metric| metric.name != "tenure_info") {
         let mut series = vec![String::new()];
         for (label, values) in metric.labels {
             series = series
@@ -41,13 +42,145 @@ fn every_series_is_there_before_anything_happens() {
             let start = format!("{}{suffix}{{pool=\"from-zero\"{labels}}} ", metric.name);
             let line = page.lines().find(|line| line.starts_with(&start));
             let line = line.unwrap_or_else(|| panic!("{start} is missing in\n{page}"));
-            let opening =
-                ["tenure_connections", "tenure_connections_max", "tenure_connections_opened_total"];
+            let opening = [
+                "tenure_connections",
+                "tenure_connections_max",
+                "tenure_connections_opened_total",
+                "tenure_connect_seconds",
+            ];
             if !opening.contains(&metric.name) {
                 assert!(line.ends_with(" 0"), "{line}");
             }
         }
     }
+}
+
+#[test]
+fn the_info_names_what_is_in_use() {
+    let builder = Pool::builder()
+        .journal_mode(tenure::JournalMode::Persist)
+        .synchronous(tenure::Synchronous::Extra);
+    let pool = Recorded::with(builder);
+    let version = tenure::rusqlite::version();
+    let sql = "SELECT count(*) FROM pragma_compile_options WHERE compile_options = 'ENABLE_MEMORY_MANAGEMENT'";
+    let shared: bool = pool.read().unwrap().query_one(sql, [], |row| row.get(0)).unwrap();
+    let labels = [
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("sqlite", version),
+        ("journal_mode", "persist"),
+        ("synchronous", "extra"),
+        ("page_cache", if shared { "shared" } else { "per_connection" }),
+    ];
+    assert_eq!(pool.value("tenure_info", &labels), 1.0);
+    assert_eq!(pool.value("tenure_info", &[]), 1.0, "there is one");
+
+    let info = METRICS.iter().find(|metric| metric.name == "tenure_info").unwrap();
+    for ((name, allowed), (label, value)) in info.labels.iter().zip(labels) {
+        assert_eq!(*name, label);
+        assert!(allowed.is_empty() || allowed.contains(&value), "{label}={value}");
+    }
+}
+
+#[test]
+fn a_read_only_pool_shows_the_journal_mode_of_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    for (mode, shown) in
+        [(tenure::JournalMode::Wal, "wal"), (tenure::JournalMode::Delete, "delete")]
+    {
+        let path = directory.path().join(shown);
+        let _writing = Pool::builder().database(&path).journal_mode(mode).open().unwrap();
+        let reading = Recorded::opened(|| {
+            Pool::builder().database(&path).access(tenure::Access::ReadOnly).open().unwrap()
+        });
+        assert_eq!(reading.value("tenure_info", &[("journal_mode", shown)]), 1.0);
+    }
+}
+
+#[test]
+fn who_has_waited_and_who_has_held_longest_is_seen_while_it_lasts() {
+    let pool = Recorded::new();
+    let oldest =
+        |what: &str, role| pool.value(&format!("tenure_oldest_{what}_seconds"), &[("role", role)]);
+    assert_eq!((oldest("waiter", "write"), oldest("hold", "write")), (0.0, 0.0));
+    let held = pool.write_owned().unwrap().detach();
+    std::thread::scope(|scope| {
+        scope.spawn(|| drop(pool.write().unwrap()));
+        until("the wait shows", || oldest("waiter", "write") > 0.02);
+        // Both go on, and each for its role.
+        let before = (oldest("waiter", "write"), oldest("hold", "write"));
+        assert!(before.1 >= before.0 - 0.011, "held since before the wait: {before:?}");
+        until("both go on", || {
+            oldest("waiter", "write") > before.0 && oldest("hold", "write") > before.1
+        });
+        assert_eq!((oldest("waiter", "read"), oldest("hold", "read")), (0.0, 0.0));
+        drop(held);
+    });
+    assert_eq!((oldest("waiter", "write"), oldest("hold", "write")), (0.0, 0.0));
+}
+
+#[test]
+fn every_connect_is_measured() {
+    let pool = Recorded::with(Pool::builder().readers(3));
+    for role in ["read", "write"] {
+        let opened = pool.value("tenure_connections_opened_total", &[("role", role)]);
+        let connects = pool.value("tenure_connect_seconds_count", &[("role", role)]);
+        assert_eq!(connects, opened);
+    }
+    assert!(pool.value("tenure_connect_seconds_sum", &[("role", "read")]) > 0.0);
+}
+
+#[test]
+fn statements_from_the_cache_are_told_from_those_that_were_prepared() {
+    let pool = Recorded::with(Pool::builder().readers(1).statement_cache(2));
+    let requests = |role, result| {
+        let labels = [("role", role), ("result", result)];
+        pool.value("tenure_statement_cache_requests_total", &labels)
+    };
+    pool.write().unwrap().execute_batch("CREATE TABLE task (n INTEGER)").unwrap();
+    let reader = pool.read().unwrap();
+    let prepare = |sql| drop(reader.prepare_cached(sql).unwrap());
+    prepare("SELECT 1");
+    // Never run, and a hit all the same.
+    prepare("SELECT 1");
+    assert_eq!((requests("read", "hit"), requests("read", "miss")), (1.0, 1.0));
+    // In use, so another is prepared.
+    let first = reader.prepare_cached("SELECT 1").unwrap();
+    let second = reader.prepare_cached("SELECT 1").unwrap();
+    drop((first, second));
+    assert_eq!((requests("read", "hit"), requests("read", "miss")), (2.0, 2.0));
+    // Pushed out, and what is prepared without the cache in between does not count.
+    prepare("SELECT 2");
+    prepare("SELECT 3");
+    drop(reader.prepare("SELECT 1").unwrap());
+    prepare("SELECT 1");
+    prepare("SELECT 1");
+    assert_eq!((requests("read", "hit"), requests("read", "miss")), (3.0, 5.0));
+    // A change of the schema has the statement prepared again inside SQLite: it is the same one.
+    pool.write().unwrap().execute_batch("CREATE TABLE other (n INTEGER)").unwrap();
+    reader.prepare_cached("SELECT 1").unwrap().query_one([], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!((requests("read", "hit"), requests("read", "miss")), (4.0, 5.0));
+    reader.prepare_cached("SELECT wrong").map(drop).unwrap_err();
+    assert_eq!((requests("read", "hit"), requests("read", "miss")), (4.0, 5.0), "there was none");
+    drop(reader);
+    assert_eq!(
+        (requests("write", "hit"), requests("write", "miss")),
+        (0.0, 0.0),
+        "those of the pool's own"
+    );
+
+    // What a connection had counted outlives it.
+    let select = || pool.transaction(|tx| Ok(tx.prepare_cached("SELECT 1").map(drop)?));
+    select().unwrap();
+    let writer = pool.write().unwrap();
+    writer.execute_batch("PRAGMA temp_store = MEMORY").unwrap();
+    drop(writer);
+    until("another is opened", || pool.status().write.unwrap().idle == 1);
+    select().unwrap();
+    assert_eq!(
+        pool.value("tenure_connections_closed_total", &[("role", "write"), ("reason", "broken")]),
+        1.0
+    );
+    assert_eq!((requests("write", "hit"), requests("write", "miss")), (0.0, 2.0));
 }
 
 #[test]
@@ -60,6 +193,7 @@ fn names_types_and_help_follow_the_conventions() {
             "{}",
             metric.name
         );
+        assert!(metric.advice.ends_with('.') && metric.advice.len() > 20, "{}", metric.name);
         assert_eq!(
             metric.name.ends_with("_total"),
             metric.kind == MetricKind::Counter,

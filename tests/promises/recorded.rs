@@ -3,8 +3,8 @@
 
 use std::ops::Deref;
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tenure::metrics::{DURATION_BUCKETS, METRICS, MetricKind};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tenure::prometheus::with_buckets;
 use tenure::{Builder, Pool, testing};
 
 pub(crate) struct Recorded {
@@ -22,13 +22,7 @@ impl Recorded {
     }
 
     pub(crate) fn opened(open: impl FnOnce() -> Pool) -> Self {
-        let mut exporter = PrometheusBuilder::new();
-        for metric in METRICS.iter().filter(|metric| metric.kind == MetricKind::Histogram) {
-            exporter = exporter
-                .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), DURATION_BUCKETS)
-                .unwrap();
-        }
-        let recorder = exporter.build_recorder();
+        let recorder = with_buckets(PrometheusBuilder::new()).build_recorder();
         let handle = recorder.handle();
         let pool = metrics::with_local_recorder(&recorder, open);
         Self { pool, handle }

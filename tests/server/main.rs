@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 use serde_json::json;
+use tenure::metrics::METRICS;
 
 use crate::client::sum;
 use crate::load::read;
@@ -326,5 +327,31 @@ fn the_status_says_what_the_writer_is_held_for() {
         assert_eq!(reclaims.join().expect("it is answered"), 200);
     });
     drop(other);
+    server.stop();
+}
+
+#[test]
+fn every_metric_of_the_table_is_on_the_page_and_no_other_of_its_prefix() {
+    let mut server = Running::start(SETTINGS, &[]);
+    let page = server.client().ask("GET", "/metrics", "").text;
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let shown: BTreeMap<_, _> = types
+        .filter_map(|line| line.split_once(' '))
+        .filter(|(name, _)| name.starts_with("tenure_"))
+        .collect();
+    let kinds = METRICS.iter().map(|metric| format!("{:?}", metric.kind).to_lowercase());
+    let kinds: Vec<_> = kinds.collect();
+    let table = METRICS.iter().map(|metric| metric.name).zip(kinds.iter().map(String::as_str));
+    assert_eq!(shown, table.collect::<BTreeMap<_, _>>());
+    for metric in METRICS {
+        let sample = |line: &&str| line.starts_with(metric.name) && line.contains("pool=\"");
+        assert!(page.lines().any(|line| sample(&line)), "{} has no series", metric.name);
+        if let Some(bounds) = metric.buckets() {
+            let bucket = format!("{}_bucket{{", metric.name);
+            let of_one: Vec<_> = page.lines().filter(|line| line.starts_with(&bucket)).collect();
+            let last = of_one.iter().filter(|line| line.contains("le=\"+Inf\"")).count();
+            assert_eq!(of_one.len(), last * (bounds.len() + 1), "{}", metric.name);
+        }
+    }
     server.stop();
 }
