@@ -152,8 +152,10 @@ impl Pool {
         let mut first: Option<Arc<dyn Job>> = alone.then(|| Arc::clone(request) as _);
         loop {
             if mem::take(&mut leads) {
-                let lead = Lead { pool: self, handed_on: alone };
-                if let Err(error) = self.lead(lead, request.place(), first.take(), deadline)
+                let mut lead = Lead { pool: self, handed_on: alone };
+                // Given up before the lead is handed on: else it may be handed to this request, with
+                // nobody behind it.
+                if let Err(error) = self.lead(&mut lead, request.place(), first.take(), deadline)
                     && request.give_up()
                 {
                     self.group_metrics().ended(GroupOutcome::NotBegun);
@@ -192,7 +194,7 @@ impl Pool {
     /// One batch, from checkout to check-in, and everybody's answers.
     fn lead(
         &self,
-        mut lead: Lead<'_>,
+        lead: &mut Lead<'_>,
         place: Place,
         first: Option<Arc<dyn Job>>,
         deadline: Option<Instant>,

@@ -14,6 +14,7 @@ mod errors;
 mod extensions;
 mod faults;
 mod forgotten;
+mod group_commit;
 mod interrupting;
 mod labels;
 mod leaks;
