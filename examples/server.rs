@@ -69,6 +69,7 @@ Examples:
   server --demo 10                    drive itself for ten seconds, then stop
   server --listen 127.0.0.1:0         take any free port, and print it
   server --database /tmp/board.db     keep the tasks in another file
+  server --drill leak,deadlock        make faults, to see alerts and dashboards show them
   RUST_LOG=debug server               log every request
 
   curl -d '{\"title\": \"Water the plants\"}' http://127.0.0.1:8080/tasks
