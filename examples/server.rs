@@ -13,6 +13,7 @@
 //! | `serve`, `nudge` | the threads |
 //! | `metrics` | what is counted |
 //! | `demo` | clients to watch it with |
+//! | `drill` | faults to watch it with |
 //!
 //! There is no authentication, and slow clients are not cut off: it is meant for the local machine, or
 //! for a place behind a proxy that does both.
@@ -34,12 +35,16 @@ use tenure::{Pool, PoolConfig};
 use tiny_http::{ConfigListenAddr, Server, ServerConfig};
 use tracing_subscriber::EnvFilter;
 
+use self::drill::{Drill, Until};
+
 #[path = "server/answer.rs"]
 mod answer;
 #[path = "server/board.rs"]
 mod board;
 #[path = "server/demo.rs"]
 mod demo;
+#[path = "server/drill.rs"]
+mod drill;
 #[path = "server/http.rs"]
 mod http;
 #[path = "server/metrics.rs"]
@@ -61,6 +66,7 @@ Examples:
   server --demo 10                    drive itself for ten seconds, then stop
   server --listen 127.0.0.1:0         take any free port, and print it
   server --database /tmp/board.db     keep the tasks in another file
+  server --drill leak,deadlock        make faults, to see alerts and dashboards show them
   RUST_LOG=debug server               log every request
 
   curl -d '{\"title\": \"Water the plants\"}' http://127.0.0.1:8080/tasks
@@ -102,6 +108,10 @@ struct Options {
     /// Put load on itself and print what it does; without SECONDS until it is stopped
     #[arg(long, value_name = "SECONDS", num_args = 0..=1)]
     demo: Option<Option<u64>>,
+
+    /// Make these faults until it is stopped, to see alerts and dashboards show them
+    #[arg(long, value_name = "FAULTS", value_delimiter = ',')]
+    drill: Vec<Drill>,
 }
 
 fn main() -> ExitCode {
@@ -141,7 +151,13 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let (keep, kept) = crossbeam_channel::bounded(0);
     let answered = thread::scope(|scope| -> anyhow::Result<u64> {
         spawn(scope, "upkeep", || keep_up(&app, options.reclaim_every, &kept))?;
-        let (app, stop) = (&app, &stop);
+        if !options.drill.is_empty() {
+            drill::set_up(&app.pool).context("cannot set up the drill")?;
+        }
+        let (app, stop, kept) = (&app, &stop, &kept);
+        for drill in &options.drill {
+            spawn(scope, "drill", move || drill.run(&app.pool, Until(kept)))?;
+        }
         let demo = options.demo.map(|seconds| {
             spawn(scope, "demo", move || {
                 demo::run(&app.address, &app.pool, seconds, stop);
