@@ -27,7 +27,9 @@ function framesOf(panel) {
     fields: [
       { name: 'Time', type: FieldType.time, values: values.map(([at]) => at * 1000) },
       {
-        name: 'Value', type: FieldType.number, labels: metric, values: values.map(([, value]) => Number(value)),
+        name: 'Value', type: FieldType.number, labels: metric,
+        // As Grafana's own data source: what is not a number is a gap, not a reason to draw nothing.
+        values: values.map(([, value]) => (Number.isNaN(Number(value)) ? null : Number(value))),
         config: { displayNameFromDS: legend(target.legendFormat, metric) },
       },
     ],
