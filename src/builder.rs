@@ -106,6 +106,8 @@ setters! {
     checkpoints: Checkpoints = checkpoints, "tenure::Checkpoints::Inline";
     /// How large the WAL gets at most, in MiB.
     wal_limit_mib: u32 = wal_limit_mib, "256";
+    /// Keep a read transaction open while readers are busy, which makes theirs cheaper.
+    read_mark: bool = read_mark, "false";
     /// Enforce foreign keys.
     foreign_keys: bool = foreign_keys, "false";
     /// Let the schema call functions that are not innocuous.
@@ -265,6 +267,7 @@ impl Builder {
             hooks: Default::default(),
             damage: OnceLock::new(),
             wal: OnceLock::new(),
+            reads: OnceLock::new(),
             views: Default::default(),
             _directory: directory,
             _leave_no_trace: leave_no_trace,

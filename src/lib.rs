@@ -137,6 +137,10 @@
 //!   processes. The WAL file keeps its size until the pool is closed: its blocks are used again. Near the
 //!   limit a commit waits for the disk, at most for a second. When the WAL is at half of the limit and
 //!   reads overlap without a gap, the writer's turn is kept for up to 2 ms at a time until one comes.
+//! * While readers are busy, a `PRAGMA wal_checkpoint` that waits for no lock may find the pool's read
+//!   transaction in its way (`read_mark`); one that waits gets through in some milliseconds. Commits from
+//!   outside the pool are noticed only while the pool's writer makes none: beside both, the pool's
+//!   checkpoints are those that keep the WAL small.
 //! * The place that is named when the WAL is held is a snapshot's, or else that of whoever has held a
 //!   reading connection longest: whether a single query is still running cannot be seen from outside.
 //! * [`Pool::backup_to`] cannot copy an encrypted database.

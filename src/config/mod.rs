@@ -56,6 +56,7 @@ pub use self::error::{ConfigError, ConfigFault};
 /// | `synchronous` | `"full"` | `"off"`, `"normal"`, `"full"`, `"extra"` | when SQLite waits for the disk |
 /// | `checkpoints` | `"background"` | `"background"`, `"inline"` | who moves the WAL into the database |
 /// | `wal_limit_mib` | 64 | 4 to 1048576 | with background checkpoints, how large the WAL gets at most, in MiB |
+/// | `read_mark` | `true` | | with background checkpoints, keep a read transaction open while readers are busy, which makes theirs cheaper |
 /// | `foreign_keys` | `true` | | enforce foreign keys |
 /// | `trusted_schema` | `false` | | let the schema call functions that are not innocuous |
 /// | `defensive` | `true` | | forbid SQL that can corrupt the file |
@@ -117,6 +118,12 @@ pub struct PoolConfig {
     /// With background checkpoints, how large the WAL gets at most, in MiB. One transaction that is
     /// larger, and a reader that keeps an old state of the database, make it grow further.
     pub wal_limit_mib: u32,
+    /// With background checkpoints, keep a read transaction open while readers are busy: theirs then
+    /// take and give back no lock of the operating system. It is a millisecond old at most, and ends
+    /// when readers pause, before each of the pool's checkpoints, and beside writers outside the pool.
+    /// Without it, a `PRAGMA wal_checkpoint(TRUNCATE)` that does not wait for locks has more of a
+    /// chance beside busy readers.
+    pub read_mark: bool,
     /// Enforce foreign keys.
     pub foreign_keys: bool,
     /// Let views and triggers of the file call functions that are not innocuous.
@@ -176,6 +183,7 @@ impl Default for PoolConfig {
             synchronous: Synchronous::Full,
             checkpoints: Checkpoints::Background,
             wal_limit_mib: 64,
+            read_mark: true,
             foreign_keys: true,
             trusted_schema: false,
             defensive: true,

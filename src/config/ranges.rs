@@ -27,6 +27,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("synchronous", "\"off\", \"normal\", \"full\" or \"extra\""),
     ("checkpoints", "\"background\" or \"inline\""),
     ("wal_limit_mib", "4 to 1048576"),
+    ("read_mark", "true or false"),
     ("foreign_keys", "true or false"),
     ("trusted_schema", "true or false"),
     ("defensive", "true or false"),

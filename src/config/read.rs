@@ -36,7 +36,7 @@ pub(super) fn config(text: &str) -> Result<PoolConfig, ConfigError> {
     read!(access, create, max_waiters, journal_mode, synchronous, foreign_keys, trusted_schema);
     read!(defensive, cell_size_check, cache_size_kib, mmap_size_mib, statement_cache);
     read!(database, name, readers, hold_sampling, metrics, after_raw, checkpoints, wal_limit_mib);
-    read!(group_commit_max_size);
+    read!(group_commit_max_size, read_mark);
     reader.read_time("checkout_timeout", &mut config.checkout_timeout);
     reader.read_time("busy_timeout", &mut config.busy_timeout);
     reader.read_time("idle_limit", &mut config.idle_limit);

@@ -36,6 +36,7 @@ fn put_right(session: &ReadSession) -> bool {
         session.log().discard(session.role().name(), session.place());
     }
     session.forget_what_was();
+    session.count_reads();
     clean
 }
 

@@ -18,6 +18,9 @@
 //! with a busy handler hold the lock for writing meanwhile), and the WAL is never truncated: appending
 //! to a file is slower than to use its blocks again.
 //!
+//! The thread's connection also keeps the read mark (see [`read_mark`](super::read_mark)), which is
+//! given back before anything is done here.
+//!
 //! A thread of its own, because a checkpoint takes as long as the disk does, and housekeeping has
 //! connections to reopen for which somebody waits. It holds the pool weakly, and sleeps while nothing
 //! is written.
@@ -28,12 +31,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, after, bounded, never, select};
 use parking_lot::Mutex;
 use rusqlite::{Connection, InterruptHandle, ffi};
 
 use super::damage::{Damage, shows_damage};
 use super::manager::{Manager, Recipe, Role};
+use super::read_mark::ReadMark;
 use super::wal::Wal;
 use crate::checkout::WeakPool;
 use crate::metrics::{CheckpointMode, CheckpointOutcome, Operation};
@@ -100,6 +104,8 @@ impl Checkpointing {
 pub(crate) struct PreparedCheckpoints {
     wal: Arc<Wal>,
     called: Receiver<()>,
+    /// `None` = not wanted.
+    mark: Option<ReadMark>,
 }
 
 impl PreparedCheckpoints {
@@ -108,7 +114,11 @@ impl PreparedCheckpoints {
         let (calls, called) = bounded(1);
         let limit = u64::from(recipe.config.wal_limit_mib) << 20;
         let wal = recipe.wal.get_or_init(|| Arc::new(Wal::new(limit, page_size, calls)));
-        Self { wal: Arc::clone(wal), called }
+        let mark = recipe.config.read_mark.then(|| ReadMark::new(Arc::clone(wal)));
+        if let Some(mark) = &mark {
+            let _ = recipe.reads.set(Arc::clone(mark.reads()));
+        }
+        Self { wal: Arc::clone(wal), called, mark }
     }
 
     /// Starts the thread.
@@ -124,6 +134,7 @@ impl PreparedCheckpoints {
         let checkpointer = Checkpointer {
             recipe: Arc::clone(recipe),
             wal: self.wal,
+            mark: self.mark,
             connection: None,
             running: Arc::clone(&running),
             writer,
@@ -180,6 +191,7 @@ enum Failed {
 struct Checkpointer {
     recipe: Arc<Recipe>,
     wal: Arc<Wal>,
+    mark: Option<ReadMark>,
     /// Opened when it is first needed.
     connection: Option<Connection>,
     running: Arc<Running>,
@@ -196,21 +208,10 @@ impl Checkpointer {
     fn run(mut self, called: &Receiver<()>, stopped: &Receiver<Infallible>) -> Option<Connection> {
         let mut rest = Rest::UntilCalled;
         loop {
-            match rest {
-                Rest::UntilCalled => select! {
-                    recv(stopped) -> _ => break,
-                    recv(called) -> _ => {}
-                },
-                Rest::AtMost(time) => select! {
-                    recv(stopped) -> _ => break,
-                    recv(called) -> _ => {}
-                    default(time) => {}
-                },
-                Rest::For(time) => select! {
-                    recv(stopped) -> _ => break,
-                    default(time) => {}
-                },
+            if !self.sleep(rest, called, stopped) {
+                break;
             }
+            self.let_go();
             // What goes wrong once must not end it for good.
             let look = catch_unwind(AssertUnwindSafe(|| self.look()));
             rest = look.unwrap_or_else(|_| {
@@ -219,9 +220,62 @@ impl Checkpointer {
                 Rest::For(AFTER_FAILURE)
             });
         }
+        self.let_go();
         *self.running.lock() = None;
         // A statement takes back an interrupt, which would end the checkpoint of the last to close.
         self.connection.take().filter(|connection| connection.execute_batch("SELECT 1").is_ok())
+    }
+
+    /// Waits until it is time for a look; `false` = for the end. Keeps the read mark meanwhile.
+    fn sleep(&mut self, rest: Rest, called: &Receiver<()>, stopped: &Receiver<Infallible>) -> bool {
+        let (calls, limit) = match rest {
+            Rest::UntilCalled => (called.clone(), None),
+            Rest::AtMost(time) => (called.clone(), Some(time)),
+            Rest::For(time) => (never(), Some(time)),
+        };
+        let over = limit.map_or_else(never, after);
+        loop {
+            let mark = self.mark.as_ref();
+            let tick = mark.and_then(ReadMark::next_tick).map_or_else(never, after);
+            let woken = mark.map_or_else(never, |mark| mark.woken().clone());
+            select! {
+                recv(stopped) -> _ => return false,
+                recv(calls) -> _ => return true,
+                recv(over) -> _ => return true,
+                recv(woken) -> _ => self.mark.iter_mut().for_each(ReadMark::wake),
+                recv(tick) -> _ => {
+                    // `on_connect` is the caller's.
+                    let ticked = catch_unwind(AssertUnwindSafe(|| self.tick()));
+                    if !ticked.is_ok_and(|kept| kept) {
+                        // Who reads is told what is wrong.
+                        self.close();
+                        self.mark.iter_mut().for_each(ReadMark::stay_away);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the read mark while readers are busy, and else gives it back; `false` = it failed.
+    fn tick(&mut self) -> bool {
+        let wanted = self.mark.as_mut().is_some_and(ReadMark::is_wanted);
+        if !wanted || self.recipe.damage.get().is_some() {
+            self.let_go();
+            return true;
+        }
+        let Ok(_) = self.connection() else { return false };
+        let Some((mark, connection)) = self.mark.as_mut().zip(self.connection.as_ref()) else {
+            return false;
+        };
+        mark.tick(connection).is_ok()
+    }
+
+    /// Gives the read mark back.
+    fn let_go(&mut self) {
+        let Some(mark) = &mut self.mark else { return };
+        if mark.let_go(self.connection.as_ref()).is_err() {
+            self.close();
+        }
     }
 
     fn close(&mut self) {

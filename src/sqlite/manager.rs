@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use super::busy::{Busy, Limits};
 use super::checkin;
 use super::damage::Damage;
+use super::read_mark::Reads;
 use super::read_only::LeaveNoTrace;
 use super::read_session::ReadSession;
 use super::session::Session;
@@ -55,7 +56,8 @@ pub enum Role {
     Read,
     /// The one that writes.
     Write,
-    /// The pool's own, for checkpoints off the commit path. It is never lent.
+    /// The pool's own, for checkpoints off the commit path and for the read transaction of
+    /// [`read_mark`](crate::PoolConfig::read_mark). It is never lent.
     Checkpoint,
 }
 
@@ -95,6 +97,8 @@ pub(crate) struct Recipe {
     pub(crate) damage: OnceLock<Arc<Damage>>,
     /// Told by the writer when it commits, if the pool checkpoints in the background.
     pub(crate) wal: OnceLock<Arc<Wal>>,
+    /// Told by readers that they are busy, if that spares them something.
+    pub(crate) reads: OnceLock<Arc<Reads>>,
     pub(crate) views: Views,
     /// Deleted when the last connection that needs it is gone.
     pub(crate) _directory: Option<Arc<TempDir>>,

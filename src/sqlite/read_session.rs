@@ -18,6 +18,7 @@ use super::busy::Busy;
 use super::extensions::Extensions;
 use super::interrupt::{InterruptHandle, Interrupts};
 use super::manager::{Recipe, Role};
+use super::read_mark::TELL_EACH;
 use super::sql_text;
 use super::suspicion::Suspicion;
 use super::views::ViewNote;
@@ -70,6 +71,8 @@ pub struct ReadSession {
     pub(super) heap_watched: Cell<bool>,
     /// A prepared statement was handed out.
     statement_lent: Cell<bool>,
+    /// Checkouts that the pool was not told of yet.
+    untold: Cell<u32>,
     /// Rows changed before this checkout.
     changes_before: Cell<u64>,
     /// The snapshot that is open, for whoever asks why the WAL grows.
@@ -98,6 +101,7 @@ impl ReadSession {
             pending: Cell::new(false),
             heap_watched: Cell::new(false),
             statement_lent: Cell::new(false),
+            untold: Cell::new(0),
             changes_before: Cell::new(0),
             view,
             statements: recipe.metrics.statements(role as usize).tally(),
@@ -231,6 +235,22 @@ impl ReadSession {
     /// Rows changed before this checkout.
     pub(super) fn changes_before(&self) -> u64 {
         self.changes_before.get()
+    }
+
+    /// A checkout of a reader ends in which something was done; one in so many is told.
+    pub(super) fn count_reads(&self) {
+        if self.role != Role::Read {
+            return;
+        }
+        let untold = self.untold.get() + 1;
+        if untold < TELL_EACH {
+            self.untold.set(untold);
+            return;
+        }
+        self.untold.set(0);
+        if let Some(reads) = self.recipe.reads.get() {
+            reads.tell();
+        }
     }
 
     /// The next holder starts afresh.

@@ -64,6 +64,8 @@ impl Backfilled {
 #[derive(Debug)]
 pub(crate) struct Wal {
     frames: AtomicU32,
+    /// How many there have been.
+    commits: AtomicU32,
     backfilled: AtomicU64,
     /// There was a commit since somebody looked.
     committed: AtomicBool,
@@ -85,6 +87,7 @@ impl Wal {
         let sixteenth = u32::try_from(limit / 16).unwrap_or(u32::MAX / 16).max(1);
         Self {
             frames: AtomicU32::new(0),
+            commits: AtomicU32::new(0),
             backfilled: AtomicU64::new(0),
             committed: AtomicBool::new(false),
             state: AtomicU8::new(QUIET),
@@ -102,6 +105,8 @@ impl Wal {
             let none = Backfilled { epoch: epoch.wrapping_add(1), frames: 0 };
             self.backfilled.store(none.pack(), Release);
         }
+        // One thread at a time commits, so no atomic addition is needed.
+        self.commits.store(self.commits.load(Relaxed).wrapping_add(1), Relaxed);
         self.committed.store(true, Release);
         match self.state.load(Relaxed) {
             QUIET => self.call(WATCHED),
@@ -130,6 +135,11 @@ impl Wal {
         while self.at_work.load(Acquire) && began.elapsed() < LONGEST_BRAKE {
             thread::sleep(BRAKE_LOOK);
         }
+    }
+
+    /// A number that is another after each commit.
+    pub(super) fn commits(&self) -> u32 {
+        self.commits.load(Relaxed)
     }
 
     pub(super) fn frames(&self) -> u32 {

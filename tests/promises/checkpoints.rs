@@ -121,6 +121,9 @@ fn the_wal_stays_within_its_limit_while_short_reads_overlap() {
         largest
     });
     assert!(largest <= 16 * MIB, "{largest} bytes");
+    for mode in ["passive", "in_turn"] {
+        assert_eq!(checkpoints(&pool, mode, "error"), 0.0, "{mode}");
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod metrics;
 mod opening;
 mod ownership;
 mod paths;
+mod read_mark;
 mod recorded;
 mod resizing;
 mod retry;

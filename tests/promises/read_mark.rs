@@ -1,0 +1,192 @@
+//! While readers are busy the pool keeps a read transaction open, which makes theirs cheaper. It is in
+//! nobody's way for long: not in that of checkpoints, not of writers outside the pool, and not of
+//! anybody when readers pause.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tenure::rusqlite::Connection;
+use tenure::{Builder, Pool, ReadSession, Synchronous, testing};
+
+use crate::until::{LONG, until};
+
+const MIB: u64 = 1 << 20;
+
+fn pool(builder: Builder) -> Pool {
+    let pool = testing::temporary_with(builder.synchronous(Synchronous::Normal)).unwrap();
+    let tables = "CREATE TABLE task (n INTEGER); CREATE TABLE page (body BLOB)";
+    pool.write().unwrap().execute_batch(tables).unwrap();
+    pool
+}
+
+fn wal(pool: &Pool) -> PathBuf {
+    pool.config().database.clone().unwrap().with_file_name("temporary.db-wal")
+}
+
+fn commit(pool: &Pool) {
+    pool.transaction(|tx| Ok(tx.execute("INSERT INTO task VALUES (1)", [])?)).unwrap();
+}
+
+fn query(session: &ReadSession) -> i64 {
+    let mut statement = session.prepare_cached("SELECT count(*) FROM task").unwrap();
+    statement.query_one([], |row| row.get(0)).unwrap()
+}
+
+/// A connection that is not the pool's, and waits for no lock.
+fn outside(pool: &Pool) -> Connection {
+    let outside = Connection::open(pool.config().database.as_ref().unwrap()).unwrap();
+    outside.busy_timeout(Duration::ZERO).unwrap();
+    outside.pragma_update(None, "synchronous", "off").unwrap();
+    outside
+}
+
+/// Whether somebody was in the way of a checkpoint that empties the WAL.
+fn is_in_the_way(connection: &Connection) -> bool {
+    let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
+    connection.query_row(truncate, [], |row| row.get(0)).unwrap()
+}
+
+/// Reads one after the other on this thread. In the end none is going on: what is in the way then is the
+/// pool's.
+fn read_a_little(pool: &Pool) {
+    for _ in 0..2_000 {
+        query(&pool.read().unwrap());
+    }
+}
+
+/// Reads until the pool keeps a read transaction open. It is not the pool that commits: its checkpoints
+/// would end it.
+fn until_held(pool: &Pool, outside: &Connection) {
+    outside.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+    until("the pool has a read transaction", || {
+        outside.execute("INSERT INTO task VALUES (1)", []).unwrap();
+        read_a_little(pool);
+        is_in_the_way(outside)
+    });
+}
+
+/// Does `work` while two threads read without a pause.
+fn beside_readers<T>(pool: &Pool, work: impl FnOnce() -> T) -> T {
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _done = Done(&done);
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    query(&pool.read().unwrap());
+                }
+            });
+        }
+        work()
+    })
+}
+
+/// Whether this process holds a lock on one of the read marks of the pool's WAL.
+#[cfg(target_os = "linux")]
+fn is_a_mark_locked(pool: &Pool) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let index = pool.config().database.clone().unwrap().with_file_name("temporary.db-shm");
+    let inode = index.metadata().unwrap().ino().to_string();
+    let marks = ["123", "124", "125", "126", "127"];
+    // "1: POSIX ADVISORY READ PROCESS MAJOR:MINOR:INODE FIRST LAST"
+    std::fs::read_to_string("/proc/locks").unwrap().lines().any(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        words[5].rsplit(':').next() == Some(&inode) && marks.contains(&words[6])
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn it_ends_when_readers_pause() {
+    let pool = pool(Pool::builder());
+    for _ in 0..3 {
+        until("the pool has a read transaction", || {
+            read_a_little(&pool);
+            is_a_mark_locked(&pool)
+        });
+        // More looks in a row than fit between the end of one and the beginning of the next.
+        until("it has ended", || (0..200).all(|_| !is_a_mark_locked(&pool)));
+    }
+}
+
+#[test]
+fn it_can_be_switched_off() {
+    let pool = pool(Pool::builder().read_mark(false));
+    let outside = outside(&pool);
+    let held = (0..50).filter(|_| {
+        outside.execute("INSERT INTO task VALUES (1)", []).unwrap();
+        read_a_little(&pool);
+        is_in_the_way(&outside)
+    });
+    // A checkpoint of the pool's may be.
+    let held = held.count();
+    assert!(held < 3, "{held} of 50 times");
+}
+
+#[test]
+fn a_checkpoint_that_waits_gets_through() {
+    let pool = pool(Pool::builder());
+    let outside = outside(&pool);
+    until_held(&pool, &outside);
+    outside.busy_timeout(LONG).unwrap();
+    beside_readers(&pool, || {
+        for _ in 0..20 {
+            outside.execute("INSERT INTO task VALUES (1)", []).unwrap();
+            assert!(!is_in_the_way(&outside), "of one outside the pool");
+            commit(&pool);
+            let writer = pool.write().unwrap();
+            assert!(!is_in_the_way(writer.rusqlite()), "of the writer");
+        }
+    });
+}
+
+#[test]
+fn writers_outside_the_pool_keep_a_small_wal() {
+    let pool = pool(Pool::builder());
+    let outside = outside(&pool);
+    until_held(&pool, &outside);
+    outside.pragma_update(None, "wal_autocheckpoint", 1000).unwrap();
+    outside.busy_timeout(LONG).unwrap();
+    let wal = wal(&pool);
+    beside_readers(&pool, || {
+        for _ in 0..3_000 {
+            outside.execute("INSERT INTO page VALUES (zeroblob(36000))", []).unwrap();
+        }
+    });
+    // Of 108 MiB. A checkpoint comes when there are 4 MiB of it.
+    let bytes = wal.metadata().unwrap().len();
+    assert!(bytes < 60 * MIB, "{bytes} bytes");
+}
+
+#[test]
+fn what_was_committed_is_seen() {
+    let pool = pool(Pool::builder());
+    beside_readers(&pool, || {
+        for n in 1..=500 {
+            commit(&pool);
+            assert_eq!(query(&pool.read().unwrap()), n);
+        }
+    });
+}
+
+#[test]
+fn nothing_of_it_is_left_when_the_pool_is_closed() {
+    for _ in 0..5 {
+        let pool = pool(Pool::builder());
+        let outside = outside(&pool);
+        until_held(&pool, &outside);
+        outside.close().unwrap();
+        let wal = wal(&pool);
+        pool.close(LONG).unwrap();
+        assert!(!wal.exists(), "a connection is still open");
+    }
+}
