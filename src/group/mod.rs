@@ -5,7 +5,8 @@
 //! Nobody waits for company: a caller that comes alone begins at once and commits for itself, on its
 //! own thread.
 //!
-//! Each closure runs in a savepoint of its own: an error or a panic undoes that one alone. Answers come
+//! Each closure runs in a savepoint of its own, or is the first of its transaction: an error or a panic
+//! undoes that one alone. Answers come
 //! after the COMMIT, those of closures that failed too: an error may rest on what another closure did,
 //! and if that is not kept, the caller is told so instead. What a caller may rely on is said at
 //! [`Pool::group_commit`].
@@ -52,8 +53,9 @@ impl Pool {
     /// **Durability.** Nobody is answered before COMMIT. `Ok` means what it means of
     /// [`Transaction::commit`](crate::Transaction::commit): with `synchronous = "full"`, on the disk.
     ///
-    /// **If one fails.** When `work` returns an error or panics, only its own part is undone; the error
-    /// is returned, or the panic goes on, in its caller. So it is when it violates a deferred foreign
+    /// **If one fails.** When `work` returns an error or panics, only its own part is undone (the first
+    /// one's transaction, and those who wait share another); the error is returned, or the panic goes on,
+    /// in its caller. So it is when it violates a deferred foreign
     /// key ([`CommitError::Refused`]). But SQLite itself rolls the whole transaction back at ON CONFLICT
     /// ROLLBACK, RAISE(ROLLBACK), some errors of the disk, and when a statement that changes rows is
     /// interrupted or meets `statement_timeout`. Then those who ran before it in the same transaction

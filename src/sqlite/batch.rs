@@ -1,6 +1,8 @@
 //! Several callers' work in one write transaction, each part undone by itself if need be.
 //!
-//! Every part runs in a savepoint of its own. What one part leaves on the connection must not reach
+//! Every part runs in a savepoint of its own, but for the first, which has the transaction to itself so
+//! far: a caller that comes alone, as most do where the disk is fast, pays for no savepoint. If the
+//! first part is undone, the transaction ends with it, and those who wait get another. What one part leaves on the connection must not reach
 //! the next, as nothing may reach the next borrower: rowid and change counts are forgotten and a
 //! statement left in the middle of its rows is reset between two parts; after a part that ran SQL of
 //! the kind check-in has to look for, or used the connection itself, the batch takes no more.
@@ -14,6 +16,7 @@
 //! knows after each part whether there is such a violation, so that part is undone alone.
 
 use std::any::Any;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rusqlite::{Error, ffi};
@@ -24,7 +27,7 @@ use super::savepoint::Savepoint;
 use super::suspicion::Suspicion;
 use super::transaction::{Hook, Transaction};
 use crate::error::{BeginError, CommitError, SavepointError};
-use crate::metrics::TransactionKind;
+use crate::metrics::{TransactionKind, TransactionOutcome};
 use crate::who::Place;
 
 /// What became of a part.
@@ -50,15 +53,19 @@ pub(crate) type Panic = Box<dyn Any + Send>;
 /// A write transaction of several parts. Dropping it rolls back.
 pub(crate) struct Batch<'g> {
     transaction: Transaction<'g>,
+    /// Nothing was done in it yet.
+    fresh: bool,
     /// It takes no more parts.
     full: bool,
+    /// Its only part was undone, and it with that.
+    undone: bool,
     lost: Option<CommitError>,
 }
 
 impl<'g> Batch<'g> {
     pub(crate) fn begin(writer: &'g mut WriteGuard<'_>) -> Result<Self, BeginError> {
         let transaction = writer.begin(TransactionKind::Group)?;
-        Ok(Self { transaction, full: false, lost: None })
+        Ok(Self { transaction, fresh: true, full: false, undone: false, lost: None })
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -72,9 +79,15 @@ impl<'g> Batch<'g> {
         work: impl FnOnce(&mut Savepoint<'_>) -> bool,
     ) -> Part {
         self.transaction.lent_at(place);
-        match run_in_savepoint(&mut self.transaction, work) {
+        let fresh = mem::replace(&mut self.fresh, false);
+        match run_part(&mut self.transaction, fresh, work) {
             Ok(part) => {
                 self.full = !checkin::between_parts(&self.transaction);
+                if fresh && part.is_some() {
+                    self.transaction.end(TransactionOutcome::Rollback);
+                    self.full = true;
+                    self.undone = true;
+                }
                 part.unwrap_or_else(|| Part::Kept(self.transaction.take_hooks()))
             }
             Err(part) => {
@@ -111,17 +124,22 @@ impl<'g> Batch<'g> {
     pub(crate) fn commit(self) -> Result<(), CommitError> {
         match self.lost {
             Some(error) => Err(error),
+            None if self.undone => Ok(()),
             None => self.transaction.commit_for_later_hooks().map(drop),
         }
     }
 }
 
 /// `Ok(None)` = it is kept; `Err` = the transaction is gone.
-fn run_in_savepoint(
+fn run_part(
     transaction: &mut Transaction<'_>,
+    fresh: bool,
     work: impl FnOnce(&mut Savepoint<'_>) -> bool,
 ) -> Result<Option<Part>, Part> {
-    let mut savepoint = transaction.savepoint().map_err(Part::NotBegun)?;
+    let mut savepoint = match fresh {
+        true => transaction.whole(),
+        false => transaction.savepoint().map_err(Part::NotBegun)?,
+    };
     let keep = work(&mut savepoint);
     // What the part has kept must not hit the end of its savepoint, nor the next part.
     savepoint.cut_interrupts();

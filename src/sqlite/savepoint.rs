@@ -13,6 +13,9 @@ use crate::checkout::Pinned;
 use crate::error::{RollbackError, SavepointError};
 use crate::metrics::Operation;
 
+/// The depth of what stands for a whole transaction.
+const WHOLE: u32 = 0;
+
 /// A savepoint in a [`Transaction`](crate::Transaction). Dropping it rolls back to where it was set.
 ///
 /// ```
@@ -55,8 +58,18 @@ impl<'t> Savepoint<'t> {
             return Err(failed(not_open()));
         }
         session.run(Operation::Write, &format!("SAVEPOINT tenure_{depth}")).map_err(failed)?;
+        Ok(Self::at(session, hooks, depth))
+    }
+
+    /// Stands for the whole of a transaction in which nothing was done yet: undoing this ends the
+    /// transaction. It costs no statement.
+    pub(super) fn whole(session: &'t Session, hooks: &'t Hooks) -> Self {
+        Self::at(session, hooks, WHOLE)
+    }
+
+    fn at(session: &'t Session, hooks: &'t Hooks, depth: u32) -> Self {
         let hooks_before = hooks.borrow().len();
-        Ok(Self {
+        Self {
             session,
             hooks,
             hooks_before,
@@ -64,7 +77,7 @@ impl<'t> Savepoint<'t> {
             ended: false,
             _pinned: PhantomData,
             _exactly: PhantomData,
-        })
+        }
     }
 
     /// Sets a savepoint inside this one.
@@ -119,8 +132,10 @@ impl<'t> Savepoint<'t> {
         if self.session.is_autocommit() {
             return Err(failed(not_open()));
         }
-        let released = self.session.run(Operation::Write, &format!("RELEASE tenure_{depth}"));
-        released.map_err(failed)?;
+        if depth != WHOLE {
+            let released = self.session.run(Operation::Write, &format!("RELEASE tenure_{depth}"));
+            released.map_err(failed)?;
+        }
         self.ended = true;
         Ok(())
     }
@@ -147,6 +162,9 @@ impl<'t> Savepoint<'t> {
         if self.session.is_autocommit() {
             // The whole transaction is gone, and this with it.
             return Ok(());
+        }
+        if self.depth == WHOLE {
+            return self.session.roll_back();
         }
         let name = self.depth;
         let result = self

@@ -232,6 +232,11 @@ impl<'g> Transaction<'g> {
         })
     }
 
+    /// As a savepoint set before anything was done, but free of cost; undoing it ends the transaction.
+    pub(super) fn whole(&mut self) -> Savepoint<'_> {
+        Savepoint::whole(self.session, &self.hooks)
+    }
+
     /// The hooks so far, which do not run at the commit then.
     pub(super) fn take_hooks(&self) -> Vec<Hook> {
         mem::take(&mut *self.hooks.borrow_mut())
@@ -287,7 +292,7 @@ impl<'g> Transaction<'g> {
         }
     }
 
-    fn end(&mut self, outcome: TransactionOutcome) {
+    pub(super) fn end(&mut self, outcome: TransactionOutcome) {
         if !mem::replace(&mut self.ended, true) {
             self.session.metrics().transaction(self.kind, outcome, Some(self.begun));
         }

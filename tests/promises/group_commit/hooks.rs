@@ -100,6 +100,10 @@ fn hooks_of_what_is_undone_never_run() {
     let never = |tx: &mut Savepoint<'_>| tx.on_commit(|| unreachable!("nothing was committed"));
     let pool = pool();
     let gathered = Gathered::on(&pool);
+    let first = gathered.caller(move |tx| {
+        never(tx);
+        Ok(insert(tx, "first")?)
+    });
     let fails = gathered.caller(move |tx| {
         never(tx);
         Err::<(), _>(Error::other("no"))
@@ -118,6 +122,7 @@ fn hooks_of_what_is_undone_never_run() {
         Ok(tx.execute("INSERT OR ROLLBACK INTO task VALUES ('b')", [])?)
     });
     gathered.go();
+    assert!(is_aborted(&first.join().unwrap()));
     assert!(is_aborted(&fails.join().unwrap()));
     assert_eq!(panics_with(panics.join()), "oh");
     assert!(is_aborted(&aborted.join().unwrap()));

@@ -203,6 +203,28 @@ fn who_commits_through_the_connection_itself_leaves_the_others_in_doubt() {
 }
 
 #[test]
+fn the_first_that_fails_has_a_transaction_to_itself_and_the_others_share_the_next() {
+    let pool = pool();
+    let gathered = Gathered::on(&pool);
+    let fails = gathered.caller(|tx| {
+        insert(tx, "undone")?;
+        tx.on_commit(|| unreachable!("nothing was committed"));
+        Err::<(), _>(Error::other("its own"))
+    });
+    let others = [gathered.caller(writes("a")), gathered.caller(writes("b"))];
+    gathered.go();
+    assert_eq!(fails.join().unwrap().unwrap_err().to_string(), "its own");
+    for other in others {
+        other.join().unwrap().unwrap();
+    }
+    assert_eq!(titles(&pool), "a b");
+    assert_eq!(batches(&pool), (2.0, 3.0));
+    for outcome in ["rollback", "commit"] {
+        assert_eq!(pool.transactions("group", outcome), 1.0, "{outcome}");
+    }
+}
+
+#[test]
 fn a_savepoint_of_the_batch_released_by_its_name_undoes_the_batch() {
     let pool = pool();
     let [a, _, culprit, after] = batch_with(&pool, |tx| {
