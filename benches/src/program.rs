@@ -12,6 +12,9 @@ use crate::variant::{Program, Variant};
 /// The versions that a program links, by package.
 pub(crate) type Versions = Vec<(String, String)>;
 
+/// What `libsqlite3-sys` has set up to 0.38, and does not since.
+const SHARED_CACHE: &str = "-DSQLITE_ENABLE_MEMORY_MANAGEMENT";
+
 #[derive(Debug, Default)]
 pub(crate) struct Programs {
     paths: BTreeMap<Program, PathBuf>,
@@ -24,8 +27,16 @@ impl Programs {
         for program in variants.map(|variant| variant.program).collect::<BTreeSet<_>>() {
             let path = match program {
                 Program::Own => env::current_exe()?,
-                Program::Sqlx => build("sqlx", "worker-sqlx")?,
-                Program::AsyncSqlite => build("async_sqlite", "worker-async-sqlite")?,
+                Program::Sqlx => build("sqlx", "worker-sqlx", "peers", None)?,
+                Program::AsyncSqlite => {
+                    build("async_sqlite", "worker-async-sqlite", "peers", None)?
+                }
+                Program::AsyncSqliteShared => build(
+                    "async_sqlite",
+                    "worker-async-sqlite",
+                    "peers-shared",
+                    Some(SHARED_CACHE),
+                )?,
             };
             self.paths.insert(program, path);
         }
@@ -50,17 +61,27 @@ impl Programs {
     }
 }
 
-fn build(directory: &str, binary: &str) -> anyhow::Result<PathBuf> {
+/// `flags` = for the build of SQLite, instead of those of the environment.
+fn build(
+    directory: &str,
+    binary: &str,
+    target: &str,
+    flags: Option<&str>,
+) -> anyhow::Result<PathBuf> {
     // Beside this program's own directory in the target directory, wherever that is.
     let own = env::current_exe()?;
     let target = own
         .parent()
         .and_then(Path::parent)
         .context("this program is not in a target directory")?
-        .join("peers");
+        .join(target);
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory).join("Cargo.toml");
     eprintln!("building {binary}");
-    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    if let Some(flags) = flags {
+        command.env("LIBSQLITE3_FLAGS", flags);
+    }
+    let status = command
         .args(["build", "--release", "--locked", "--quiet", "--manifest-path"])
         .arg(&manifest)
         .arg("--target-dir")

@@ -18,6 +18,8 @@ pub(crate) enum Program {
     Own,
     Sqlx,
     AsyncSqlite,
+    /// With the page cache that the other programs have, which all connections share.
+    AsyncSqliteShared,
 }
 
 const fn peer(name: &'static str, program: Program) -> Variant {
@@ -69,6 +71,17 @@ pub(crate) const CHECKOUT: &[Variant] = &[
 
 /// Ways to write with tenure. A further one is named here and in `peers::open`.
 pub(crate) const TENURE_WRITERS: &[Variant] = &[tenure("plain"), tenure("group")];
+
+impl Variant {
+    /// With SQLite built as for the others. async-sqlite's would be built to give each connection a page
+    /// cache of its own, which the others lack for as long as they have an older `libsqlite3-sys`.
+    pub(crate) fn with_equal_build(mut self) -> Self {
+        if self.program == Program::AsyncSqlite {
+            self.program = Program::AsyncSqliteShared;
+        }
+        self
+    }
+}
 
 /// Those that say how SQL is run.
 pub(crate) const SQL_PEERS: &[Variant] = &[

@@ -26,6 +26,7 @@
 //! that finds the gate open has come before every waiter that it might seem to overtake.
 
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use super::clock;
@@ -38,7 +39,7 @@ use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering};
 const SHUT: usize = 0;
 
 /// For how long a waiter keeps its core busy, at most once for each invitation. A thread takes about
-/// as long to wake.
+/// as long to wake. Only where holders cannot use all cores: else it would be one of theirs.
 const AWAKE: Duration = Duration::from_micros(30);
 
 /// What somebody who asks is told at once.
@@ -122,6 +123,8 @@ pub(super) struct Dispatch<T> {
     /// How long newcomers may overtake the head of the queue, in nanoseconds.
     overtaking: u64,
     max_waiters: usize,
+    /// How many threads can run at the same time.
+    cores: usize,
 }
 
 /// Without waiting.
@@ -147,6 +150,7 @@ impl<T> Dispatch<T> {
             all_gone: Condvar::new(),
             overtaking,
             max_waiters,
+            cores: available_parallelism().map_or(1, usize::from),
         }
     }
 
@@ -257,7 +261,9 @@ impl<T> Dispatch<T> {
             }
             alarm = (look == Look::Invited).then(|| {
                 let pause = Duration::from_nanos(self.overtaking);
-                waiter.stay_awake(Instant::now() + pause.min(AWAKE));
+                if self.reach.load(Ordering::Relaxed) < self.cores {
+                    waiter.stay_awake(Instant::now() + pause.min(AWAKE));
+                }
                 Instant::now() + pause
             });
         }

@@ -43,7 +43,7 @@ pub use self::error::{ConfigError, ConfigFault};
 /// | `name` | the file's name | 1 to 64 characters | the label `pool` in metrics |
 /// | `access` | `"read-write"` | `"read-write"`, `"read-only"` | whether there is a writer |
 /// | `create` | `true` | | create the file when it is missing |
-/// | `readers` | 2 per core, 2 to 16 | 1 to 1024 | the most query-only connections; [`Pool::resize`](crate::Pool::resize) changes it later |
+/// | `readers` | 2 per core, 8 to 16 | 1 to 1024 | the most query-only connections; [`Pool::resize`](crate::Pool::resize) changes it later |
 /// | `checkout_timeout` | `"5s"` | `busy_timeout` to 1 day | the longest wait for a connection |
 /// | `busy_timeout` | `"3s"` | at most 1 day | the longest wait for a lock of another process |
 /// | `max_waiters` | 1024 | 0 to 1000000 | threads that may wait for a role; more are refused |
@@ -63,7 +63,7 @@ pub use self::error::{ConfigError, ConfigFault};
 /// | `cell_size_check` | `true` | | check pages when they are read |
 /// | `cache_size_kib` | 2000 | 1 to 4194304 | page cache of each connection, in KiB |
 /// | `mmap_size_mib` | 0 | 0 to 1048576 | memory-mapped part of the file, in MiB |
-/// | `statement_cache` | 64 | 0 to 10000 | prepared statements kept by each connection |
+/// | `statement_cache` | 64 | 0 to 10000 | prepared statements kept by each connection, the least used leave first |
 /// | `statement_timeout` | `"0s"` | 1 ms to 1 day, `"0s"` = none | stop statements that run for longer |
 /// | `after_raw` | `"inspect"` | `"inspect"`, `"discard"` | what becomes of a connection after `rusqlite()` |
 /// | `group_commit_max_size` | 64 | 1 to 100000 | closures that share one transaction |
@@ -84,7 +84,7 @@ pub struct PoolConfig {
     pub access: Access,
     /// Create the file when it is missing.
     pub create: bool,
-    /// The most query-only connections; `None` = two per core, at least 2 and at most 16.
+    /// The most query-only connections; `None` = two per core, at least 8 and at most 16.
     pub readers: Option<usize>,
     /// The longest wait for a connection of the pool.
     #[serde(with = "humantime_serde")]
@@ -136,7 +136,8 @@ pub struct PoolConfig {
     pub cache_size_kib: u32,
     /// How much of the file is memory-mapped, in MiB.
     pub mmap_size_mib: u32,
-    /// How many prepared statements each connection keeps for `prepare_cached`.
+    /// How many prepared statements each connection keeps, for `prepare_cached` and for queries and
+    /// changes of rows that are run at once; those that were not used for longest leave first.
     pub statement_cache: usize,
     /// Statements that run for longer are interrupted; zero = never. The time counts from the first
     /// step of the statement to its last row, waits for locks included, and is looked at every 1000
@@ -244,7 +245,7 @@ impl PoolConfig {
     pub(crate) fn reader_limit(&self) -> usize {
         self.readers.unwrap_or_else(|| {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            (2 * cores).clamp(2, 16)
+            (2 * cores).clamp(8, 16)
         })
     }
 

@@ -277,7 +277,7 @@ pub const METRICS: &[Metric] = &[
         kind: MetricKind::Counter,
         unit: Unit::Count,
         labels: &[OF_SQLITE, ("result", CacheResult::NAMES)],
-        help: "Statements that `prepare_cached` of a session gave out, by whether they were in the cache of its connection.",
+        help: "Statements that a session took from the cache of its connection, or put there, for `prepare_cached` and for what is run at once (`query_row`, `execute`).",
         advice: "Misses in more than a small share: more different texts than `statement_cache` keeps. Raise it, or bind values instead of writing them into the SQL.",
     },
     Metric {

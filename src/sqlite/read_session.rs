@@ -28,6 +28,10 @@ use crate::log::Log;
 use crate::metrics::{CacheResult, Operation, PoolMetrics, Repair, StatementTally};
 use crate::who::Place;
 
+/// The longest text that the statement cache keeps without being asked to, in bytes: what is longer was
+/// most likely put together for one use.
+const LONGEST_KEPT: usize = 4096;
+
 /// What may be done with a reading connection.
 ///
 /// [`ReadGuard`](crate::ReadGuard) and [`Snapshot`](crate::Snapshot) dereference to it, and so does
@@ -173,6 +177,36 @@ impl ReadSession {
                 Ok(())
             })
         })
+    }
+
+    /// Runs one statement of the caller's that does not leave here. It is kept in the statement cache if it
+    /// reads or changes rows, as nearly all do; what else acts when it is prepared (many a PRAGMA does),
+    /// or is long, is prepared each time.
+    pub(super) fn at_once<T, E: From<rusqlite::Error>>(
+        &self,
+        sql: &str,
+        work: impl FnOnce(&mut Statement<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let keep = sql.len() <= LONGEST_KEPT && sql_text::is_about_rows(sql);
+        self.sql(sql, |connection| match keep {
+            true => work(&mut *self.from_cache(connection, sql)?),
+            false => work(&mut connection.prepare(sql)?),
+        })
+    }
+
+    fn from_cache<'s>(
+        &self,
+        connection: &'s Connection,
+        sql: &str,
+    ) -> rusqlite::Result<CachedStatement<'s>> {
+        // SQLite puts what it prepares at the head of the connection's statements, and the cache
+        // finalizes nothing while it looks. (How often the statement has run does not tell: one that
+        // was put back without being run is a hit as well.)
+        let newest = self.connection.newest_statement();
+        let statement = connection.prepare_cached(sql)?;
+        let hit = self.connection.newest_statement() == newest;
+        self.statements.count(if hit { CacheResult::Hit } else { CacheResult::Miss });
+        Ok(statement)
     }
 
     /// Has SQLite look whether another connection has changed the schema. Statements do that by
@@ -353,19 +387,16 @@ impl ReadSession {
     /// ```
     pub fn prepare_cached(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
         self.statement_lent.set(true);
-        // SQLite puts what it prepares at the head of the connection's statements, and the cache
-        // finalizes nothing while it looks. (How often the statement has run does not tell: one that
-        // was put back without being run is a hit as well.)
-        let newest = self.connection.newest_statement();
-        let statement = self.sql(sql, |connection| connection.prepare_cached(sql));
-        if statement.is_ok() {
-            let hit = self.connection.newest_statement() == newest;
-            self.statements.count(if hit { CacheResult::Hit } else { CacheResult::Miss });
-        }
-        statement
+        self.sql(sql, |connection| self.from_cache(connection, sql))
     }
 
     /// Runs a query and maps its first row. See [`Connection::query_row`].
+    ///
+    /// Unlike there, the statement is taken from this connection's cache, as by
+    /// [`prepare_cached`](Self::prepare_cached), and kept there: the same text is prepared once. So bind
+    /// values rather than write them into the text. Not kept are PRAGMAs and whatever else does not begin
+    /// with SELECT, INSERT, UPDATE, DELETE, REPLACE, WITH or VALUES, a text with a semicolon in it, and one
+    /// of more than 4 KiB.
     ///
     /// # Errors
     ///
@@ -382,10 +413,11 @@ impl ReadSession {
         P: Params,
         F: FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     {
-        self.sql(sql, |connection| connection.query_row(sql, params, f))
+        self.at_once(sql, |statement| statement.query_row(params, f))
     }
 
-    /// Runs a query that must have exactly one row. See [`Connection::query_one`].
+    /// Runs a query that must have exactly one row. See [`Connection::query_one`]. The statement is kept, as
+    /// by [`query_row`](Self::query_row).
     ///
     /// # Errors
     ///
@@ -402,10 +434,10 @@ impl ReadSession {
         P: Params,
         F: FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     {
-        self.sql(sql, |connection| connection.query_one(sql, params, f))
+        self.at_once(sql, |statement| statement.query_one(params, f))
     }
 
-    /// As [`query_row`](Self::query_row), with an error type of the caller's.
+    /// As [`query_row`](Self::query_row), with an error type of the caller's. The statement is kept too.
     /// See [`Connection::query_row_and_then`].
     ///
     /// # Errors
@@ -427,7 +459,10 @@ impl ReadSession {
         F: FnOnce(&Row<'_>) -> Result<T, E>,
         E: From<rusqlite::Error>,
     {
-        self.sql(sql, |connection| connection.query_row_and_then(sql, params, f))
+        self.at_once(sql, |statement| match statement.query(params)?.next()? {
+            Some(row) => f(row),
+            None => Err(E::from(rusqlite::Error::QueryReturnedNoRows)),
+        })
     }
 
     /// Reads a pragma that has one value. See [`Connection::pragma_query_value`].

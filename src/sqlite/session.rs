@@ -46,7 +46,8 @@ impl Deref for Session {
 
 /// Statements that change rows, with the signatures of [`rusqlite::Connection`].
 impl Session {
-    /// Runs one statement and returns how many rows it changed. See [`rusqlite::Connection::execute`].
+    /// Runs one statement and returns how many rows it changed. See [`rusqlite::Connection::execute`]. The
+    /// statement is kept, as by [`query_row`](ReadSession::query_row).
     ///
     /// # Errors
     ///
@@ -60,7 +61,7 @@ impl Session {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn execute<P: Params>(&self, sql: &str, params: P) -> rusqlite::Result<usize> {
-        self.sql(sql, |connection| connection.execute(sql, params))
+        self.at_once(sql, |statement| statement.execute(params))
     }
 
     /// Runs several statements. See [`rusqlite::Connection::execute_batch`].

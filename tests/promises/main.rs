@@ -18,6 +18,7 @@ mod faults;
 mod forgotten;
 mod group_commit;
 mod interrupting;
+mod kept_statements;
 mod labels;
 mod leaks;
 mod logged;

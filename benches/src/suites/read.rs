@@ -68,7 +68,13 @@ fn cells(options: &Options) -> Vec<Cell> {
             } else {
                 options.length(Duration::from_millis(500), Duration::from_millis(60))
             };
-            let entry = |&variant: &Variant| entry(options, variant, kind, writers);
+            let entry = |&variant: &Variant| {
+                let variant = match kind.settings {
+                    Settings::Equal(_) => variant.with_equal_build(),
+                    _ => variant,
+                };
+                entry(options, variant, kind, writers)
+            };
             let mut entries: Vec<_> = [TENURE].iter().chain(SQL_PEERS).map(entry).collect();
             if matches!(kind.operation, Operation::Snapshot(_)) {
                 entries.extend(SQL_PEERS.iter().map(entry).map(one_by_one));

@@ -1,0 +1,121 @@
+//! A query that is run at once is prepared once for each connection, and nothing of one run is left for
+//! the next.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tenure::{Pool, rusqlite};
+
+use crate::recorded::Recorded;
+
+fn pool(builder: tenure::Builder) -> Recorded {
+    let pool = Recorded::with(builder.readers(1));
+    let tables = "CREATE TABLE task (n INTEGER); INSERT INTO task VALUES (1)";
+    pool.write().unwrap().execute_batch(tables).unwrap();
+    pool
+}
+
+/// Hits and misses of the reader's cache.
+fn requests(pool: &Recorded, role: &str) -> (f64, f64) {
+    let value = |result| {
+        let labels = [("role", role), ("result", result)];
+        pool.value("tenure_statement_cache_requests_total", &labels)
+    };
+    (value("hit"), value("miss"))
+}
+
+fn first(row: &rusqlite::Row<'_>) -> rusqlite::Result<i64> {
+    row.get(0)
+}
+
+#[test]
+fn each_text_is_prepared_once() {
+    let pool = pool(Pool::builder());
+    for _ in 0..3 {
+        let reader = pool.read().unwrap();
+        reader.query_row("SELECT max(n) FROM task", [], first).unwrap();
+        reader.query_one(" SELECT max(n) FROM task ", [], first).unwrap();
+        let query = reader.query_row_and_then("SELECT 2", [], first).map_err(tenure::Error::from);
+        assert_eq!(query.unwrap(), 2);
+        drop(reader);
+        pool.write().unwrap().execute("INSERT INTO task VALUES (?1)", [7]).unwrap();
+    }
+    assert_eq!((requests(&pool, "read"), requests(&pool, "write")), ((7.0, 2.0), (2.0, 1.0)));
+}
+
+#[test]
+fn the_cache_can_be_none() {
+    let pool = pool(Pool::builder().statement_cache(0));
+    for _ in 0..3 {
+        pool.read().unwrap().query_row("SELECT n FROM task", [], first).unwrap();
+    }
+    assert_eq!(requests(&pool, "read"), (0.0, 3.0));
+}
+
+#[test]
+fn what_acts_when_it_is_prepared_or_is_long_is_prepared_each_time() {
+    let pool = pool(Pool::builder());
+    let long = format!("SELECT 1 -- {}", "x".repeat(5_000));
+    for sql in ["PRAGMA cache_size", "SELECT 1;", "EXPLAIN SELECT 1", &long] {
+        for _ in 0..2 {
+            pool.read().unwrap().query_row(sql, [], |_| Ok(())).unwrap();
+        }
+    }
+    assert_eq!(requests(&pool, "read"), (0.0, 0.0));
+    // It acts when it is prepared: the second one as well.
+    let writer = pool.write().unwrap();
+    for on in [0, 1, 0, 1] {
+        writer.execute(&format!("PRAGMA foreign_keys = {on}"), []).unwrap();
+        let set: i64 = writer.pragma_query_value(None, "foreign_keys", first).unwrap();
+        assert_eq!(set, on);
+    }
+}
+
+#[test]
+fn values_of_one_run_are_not_those_of_the_next() {
+    let pool = pool(Pool::builder());
+    let reader = pool.read().unwrap();
+    assert_eq!(reader.query_row("SELECT ?1", [5], first).unwrap(), 5);
+    let error = reader.query_row("SELECT ?1", [], first).unwrap_err();
+    assert!(matches!(error, rusqlite::Error::InvalidParameterCount(0, 1)), "{error}");
+}
+
+#[test]
+fn a_row_may_lead_to_the_same_query() {
+    let pool = pool(Pool::builder());
+    let reader = pool.read().unwrap();
+    let sql = "SELECT ?1 + n FROM task";
+    let sum = reader.query_row(sql, [1], |outer| {
+        let inner = reader.query_row(sql, [10], first)?;
+        Ok(outer.get::<_, i64>(0)? * inner)
+    });
+    assert_eq!(sum.unwrap(), 22);
+    assert_eq!(reader.query_row(sql, [2], first).unwrap(), 3);
+}
+
+#[test]
+fn one_that_ends_early_leaves_nothing_open() {
+    let pool = pool(Pool::builder());
+    let sql = "SELECT n FROM task UNION ALL SELECT 2";
+    let reader = pool.read().unwrap();
+    reader.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap_err();
+    assert!(!reader.is_busy(), "an error");
+    let panics = || reader.query_row(sql, [], |_| -> rusqlite::Result<()> { panic!("on purpose") });
+    catch_unwind(AssertUnwindSafe(panics)).unwrap_err();
+    assert!(!reader.is_busy(), "a panic");
+    reader.query_one(sql, [], first).unwrap_err();
+    assert!(!reader.is_busy(), "more than one row");
+    assert_eq!(reader.query_row(sql, [], first).unwrap(), 1);
+    assert!(!reader.is_busy(), "the rows after the first");
+}
+
+#[test]
+fn a_change_of_the_schema_is_seen() {
+    let pool = pool(Pool::builder());
+    let columns = || {
+        let count = |row: &rusqlite::Row<'_>| Ok(row.as_ref().column_count());
+        pool.read().unwrap().query_row("SELECT * FROM task", [], count).unwrap()
+    };
+    assert_eq!(columns(), 1);
+    pool.write().unwrap().execute_batch("ALTER TABLE task ADD COLUMN title TEXT").unwrap();
+    assert_eq!(columns(), 2);
+}
