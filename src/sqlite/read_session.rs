@@ -189,12 +189,12 @@ impl ReadSession {
     ) -> Result<T, E> {
         let keep = sql.len() <= LONGEST_KEPT && sql_text::is_about_rows(sql);
         self.sql(sql, |connection| match keep {
-            true => work(&mut *self.from_cache(connection, sql)?),
+            true => work(&mut *self.cached_statement(connection, sql)?),
             false => work(&mut connection.prepare(sql)?),
         })
     }
 
-    fn from_cache<'s>(
+    fn cached_statement<'s>(
         &self,
         connection: &'s Connection,
         sql: &str,
@@ -387,7 +387,7 @@ impl ReadSession {
     /// ```
     pub fn prepare_cached(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
         self.statement_lent.set(true);
-        self.sql(sql, |connection| self.from_cache(connection, sql))
+        self.sql(sql, |connection| self.cached_statement(connection, sql))
     }
 
     /// Runs a query and maps its first row. See [`Connection::query_row`].
