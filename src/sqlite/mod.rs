@@ -14,6 +14,7 @@ mod guard;
 mod heap;
 mod interrupt;
 mod manager;
+mod queries;
 mod read_mark;
 mod read_only;
 mod read_session;

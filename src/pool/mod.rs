@@ -5,24 +5,25 @@
 //! inside SQLite, where nobody is served in order, and would empty the first one's page cache with
 //! every commit.
 
+mod checkouts;
+
 use std::fmt;
 use std::mem;
-use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::builder::Builder;
-use crate::checkout::{self, Wait};
+use crate::checkout;
 use crate::config::PoolConfig;
-use crate::error::{CheckoutError, CheckoutErrorKind, CloseError, Error, OpenError, ResizeError};
+use crate::error::{CloseError, OpenError, ResizeError};
 use crate::fork::Birthplace;
 use crate::group::GroupQueue;
 use crate::housekeeping::Housekeeping;
 use crate::metrics::{GroupMetrics, PoolName};
-use crate::sqlite::{Checkpointing, Damage, Manager, ReadGuard, Recipe, Role, WriteGuard};
+use crate::sqlite::{Checkpointing, Manager, Recipe};
 use crate::status::PoolStatus;
-use crate::who::Place;
 
 /// A pool of connections to one SQLite database file.
 ///
@@ -167,243 +168,8 @@ impl Pool {
     }
 }
 
-/// Checkouts. Each waits in order of arrival, at most for `checkout_timeout` unless it says
-/// otherwise.
+/// For the layer itself.
 impl Pool {
-    /// Checks out a query-only connection.
-    ///
-    /// # Errors
-    ///
-    /// [`CheckoutError`] when none could be had in time.
-    ///
-    /// ```
-    /// let pool = tenure::testing::temporary()?;
-    /// let one: i64 = pool.read()?.query_one("SELECT 1", [], |row| row.get(0))?;
-    /// # Ok::<(), tenure::Error>(())
-    /// ```
-    #[inline]
-    #[track_caller]
-    pub fn read(&self) -> Result<ReadGuard<'_>, CheckoutError> {
-        self.read_within(self.usual_wait())
-    }
-
-    /// Checks out a query-only connection if one is idle and nobody waits; never waits.
-    ///
-    /// # Errors
-    ///
-    /// [`CheckoutError`] at once otherwise.
-    ///
-    /// ```
-    /// let pool = tenure::testing::temporary()?;
-    /// assert!(pool.try_read().is_ok());
-    /// # Ok::<(), tenure::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn try_read(&self) -> Result<ReadGuard<'_>, CheckoutError> {
-        self.read_within(Wait::Never)
-    }
-
-    /// As [`read`](Self::read), waiting at most for `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// [`CheckoutError`] when none could be had in time.
-    ///
-    /// ```
-    /// let pool = tenure::testing::temporary()?;
-    /// let reader = pool.read_timeout(std::time::Duration::from_millis(100))?;
-    /// # Ok::<(), tenure::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn read_timeout(&self, timeout: Duration) -> Result<ReadGuard<'_>, CheckoutError> {
-        self.read_within(Wait::AtMost(timeout))
-    }
-
-    /// As [`read`](Self::read), with a guard that keeps the pool's connections instead of borrowing
-    /// the pool.
-    ///
-    /// # Errors
-    ///
-    /// [`CheckoutError`] when none could be had in time.
-    ///
-    /// ```
-    /// fn reader() -> Result<tenure::ReadGuard<'static>, tenure::Error> {
-    ///     let pool = tenure::testing::temporary()?;
-    ///     Ok(pool.read_owned()?)
-    /// }
-    /// let one: i64 = reader()?.query_one("SELECT 1", [], |row| row.get(0))?;
-    /// # Ok::<(), tenure::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn read_owned(&self) -> Result<ReadGuard<'static>, CheckoutError> {
-        let place = Location::caller();
-        self.check_damage(Role::Read)?;
-        let guard = self.inner.readers.check_out_owned(self.usual_wait(), place)?;
-        self.check_damage_again(Role::Read)?;
-        Ok(ReadGuard::new(guard, place))
-    }
-
-    /// Checks out the writing connection.
-    ///
-    /// # Errors
-    ///
-    /// [`CheckoutError`] when it could not be had in time, or the pool is read-only.
-    ///
-    /// ```
-    /// let pool = tenure::testing::temporary()?;
-    /// let writer = pool.write()?;
-    /// writer.execute_batch("CREATE TABLE task (title TEXT)")?;
-    /// # Ok::<(), tenure::Error>(())
-    /// ```
-    #[inline]
-    #[track_caller]
-    pub fn write(&self) -> Result<WriteGuard<'_>, CheckoutError> {
-        self.write_within(self.usual_wait())
-    }
-
-    /// Checks out the writing connection if it is idle and nobody waits; never waits.
-    ///
-    /// # Errors
-    ///
-    /// [`CheckoutError`] at once otherwise.
-    ///
-    /// ```
-    /// let pool = tenure::testing::temporary()?;
-    /// let writer = pool.try_write()?;
-    /// assert!(pool.try_write().is_err());
-    /// # Ok::<(), tenure::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn try_write(&self) -> Result<WriteGuard<'_>, CheckoutError> {
-        self.write_within(Wait::Never)
-    }
-
-    /// As [`write`](Self::write), waiting at most for `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// [`CheckoutError`] when it could not be had in time, or the pool is read-only.
-    ///
-    /// ```
-    /// let pool = tenure::testing::temporary()?;
-    /// let writer = pool.write_timeout(std::time::Duration::from_millis(100))?;
-    /// # Ok::<(), tenure::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn write_timeout(&self, timeout: Duration) -> Result<WriteGuard<'_>, CheckoutError> {
-        self.write_within(Wait::AtMost(timeout))
-    }
-
-    /// As [`write`](Self::write), with a guard that keeps the pool's connections instead of
-    /// borrowing the pool.
-    ///
-    /// # Errors
-    ///
-    /// [`CheckoutError`] when it could not be had in time, or the pool is read-only.
-    ///
-    /// ```
-    /// let pool = tenure::testing::temporary()?;
-    /// let writer: tenure::WriteGuard<'static> = pool.write_owned()?;
-    /// # Ok::<(), tenure::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn write_owned(&self) -> Result<WriteGuard<'static>, CheckoutError> {
-        let place = Location::caller();
-        self.check_damage(Role::Write)?;
-        let guard = self.writer()?.check_out_owned(self.usual_wait(), place)?;
-        self.check_damage_again(Role::Write)?;
-        Ok(WriteGuard::new(guard, place))
-    }
-
-    #[inline]
-    #[track_caller]
-    fn read_within(&self, wait: Wait) -> Result<ReadGuard<'_>, CheckoutError> {
-        let place = Location::caller();
-        self.check_damage(Role::Read)?;
-        let guard = self.inner.readers.check_out(wait, place)?;
-        self.check_damage_again(Role::Read)?;
-        Ok(ReadGuard::new(guard, place))
-    }
-
-    #[inline]
-    #[track_caller]
-    fn write_within(&self, wait: Wait) -> Result<WriteGuard<'_>, CheckoutError> {
-        let place = Location::caller();
-        self.check_damage(Role::Write)?;
-        let guard = self.writer()?.check_out(wait, place)?;
-        self.check_damage_again(Role::Write)?;
-        Ok(WriteGuard::new(guard, place))
-    }
-
-    /// Refuses when SQLite has found the database damaged.
-    #[inline]
-    fn check_damage(&self, role: Role) -> Result<(), CheckoutError> {
-        self.check_damage_again(role).inspect_err(|_| {
-            self.inner.recipe.metrics.checkout_refused_for_damage(role as usize);
-        })
-    }
-
-    /// As [`check_damage`](Self::check_damage), for those who waited when the damage was found: they
-    /// get their turn, and this instead of the connection. They have been counted.
-    #[inline]
-    fn check_damage_again(&self, role: Role) -> Result<(), CheckoutError> {
-        match self.inner.recipe.damage.get() {
-            None => Ok(()),
-            Some(damage) => self.refuse_damaged(role, damage),
-        }
-    }
-
-    #[cold]
-    fn refuse_damaged(&self, role: Role, damage: &Arc<Damage>) -> Result<(), CheckoutError> {
-        // In a child that is the first thing to know, and said by the checkout.
-        if self.is_forked() {
-            return Ok(());
-        }
-        Err(CheckoutError::damaged(role.name(), Arc::clone(damage) as _))
-    }
-
-    fn writer(&self) -> Result<&checkout::RolePool<Manager>, CheckoutError> {
-        self.inner.writer.as_ref().ok_or_else(|| {
-            if self.is_forked() {
-                self.inner.recipe.metrics.forked();
-                return CheckoutError::forked(Role::Write.name());
-            }
-            CheckoutError::read_only()
-        })
-    }
-
-    /// Whether this pool can write, now.
-    pub(crate) fn check_writer(&self) -> Result<(), CheckoutError> {
-        if self.is_forked() {
-            self.inner.recipe.metrics.forked();
-            return Err(CheckoutError::forked(Role::Write.name()));
-        }
-        self.check_damage(Role::Write)?;
-        self.writer().map(drop)
-    }
-
-    /// The writing connection, for a caller that has waited already.
-    pub(crate) fn write_until(
-        &self,
-        deadline: Option<Instant>,
-        place: Place,
-    ) -> Result<WriteGuard<'_>, CheckoutError> {
-        let left =
-            deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-        self.check_damage(Role::Write)?;
-        let guard = self.writer()?.check_out(Wait::AtMost(left), place)?;
-        self.check_damage_again(Role::Write)?;
-        Ok(WriteGuard::new(guard, place))
-    }
-
-    /// Why the writing connection cannot be had, said without asking for it.
-    pub(crate) fn refuse_write(&self, kind: CheckoutErrorKind, started: Instant) -> Error {
-        match self.writer() {
-            Ok(writer) => writer.refuse(kind, started).into(),
-            Err(error) => error.into(),
-        }
-    }
-
     pub(crate) fn group(&self) -> &GroupQueue {
         &self.inner.group
     }
@@ -414,11 +180,6 @@ impl Pool {
 
     pub(crate) fn is_forked(&self) -> bool {
         self.inner.birthplace.is_elsewhere()
-    }
-
-    #[inline]
-    fn usual_wait(&self) -> Wait {
-        Wait::AtMost(self.config().checkout_timeout)
     }
 }
 

@@ -1,0 +1,392 @@
+//! Queries of a session, with the names and signatures of [`rusqlite::Connection`]'s.
+//!
+//! What is run at once (`query_row`, `execute`) is kept in the statement cache of the connection, as if
+//! by `prepare_cached`: to prepare a point query takes as long as to run it, and most programs have few
+//! texts. Only what reads or changes rows is kept: many a PRAGMA acts when it is prepared, not when it
+//! is run. The alternative, to keep nothing that was not asked for, is rusqlite's; it leaves half the
+//! speed to those who know.
+
+use std::ffi::CStr;
+
+use rusqlite::blob::Blob;
+use rusqlite::{CachedStatement, Connection, Name, Params, PrepFlags, Row, Statement, ToSql};
+
+use super::read_session::ReadSession;
+use super::sql_text;
+use crate::metrics::CacheResult;
+
+/// The longest text that the statement cache keeps without being asked to, in bytes: what is longer was
+/// most likely put together for one use.
+const LONGEST_KEPT: usize = 4096;
+
+impl ReadSession {
+    /// Prepares a statement. See [`Connection::prepare`].
+    ///
+    /// On a reader, a statement that would write is prepared and fails when it is run.
+    ///
+    /// # Errors
+    ///
+    /// When the SQL is wrong.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let reader = pool.read()?;
+    /// let mut statement = reader.prepare("SELECT ?1 + 1")?;
+    /// assert_eq!(statement.query_one([41], |row| row.get::<_, i64>(0))?, 42);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn prepare(&self, sql: &str) -> rusqlite::Result<Statement<'_>> {
+        self.statement_lent.set(true);
+        self.sql(sql, |connection| connection.prepare(sql))
+    }
+
+    /// Prepares a statement with flags. See [`Connection::prepare_with_flags`].
+    ///
+    /// # Errors
+    ///
+    /// When the SQL is wrong.
+    ///
+    /// ```
+    /// use tenure::rusqlite::PrepFlags;
+    /// let pool = tenure::testing::temporary()?;
+    /// let reader = pool.read()?;
+    /// let mut statement = reader.prepare_with_flags("SELECT 1", PrepFlags::SQLITE_PREPARE_NO_VTAB)?;
+    /// assert!(statement.exists([])?);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn prepare_with_flags(
+        &self,
+        sql: &str,
+        flags: PrepFlags,
+    ) -> rusqlite::Result<Statement<'_>> {
+        self.statement_lent.set(true);
+        self.sql(sql, |connection| connection.prepare_with_flags(sql, flags))
+    }
+
+    /// Prepares a statement, or takes it from this connection's cache (about ten times cheaper).
+    /// See [`Connection::prepare_cached`].
+    ///
+    /// # Errors
+    ///
+    /// When the SQL is wrong.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let reader = pool.read()?;
+    /// for n in 0..3 {
+    ///     let mut statement = reader.prepare_cached("SELECT ?1")?;
+    ///     assert_eq!(statement.query_one([n], |row| row.get::<_, i64>(0))?, n);
+    /// }
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn prepare_cached(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
+        self.statement_lent.set(true);
+        self.sql(sql, |connection| self.cached_statement(connection, sql))
+    }
+
+    /// Runs a query and maps its first row. See [`Connection::query_row`].
+    ///
+    /// Unlike there, the statement is taken from this connection's cache, as by
+    /// [`prepare_cached`](Self::prepare_cached), and kept there: the same text is prepared once. So bind
+    /// values rather than write them into the text. Not kept are PRAGMAs and whatever else does not begin
+    /// with SELECT, INSERT, UPDATE, DELETE, REPLACE, WITH or VALUES, a text with a semicolon in it, and one
+    /// of more than 4 KiB.
+    ///
+    /// # Errors
+    ///
+    /// When the SQL is wrong, when there is no row, or what `f` returns.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let sum: i64 = pool.read()?.query_row("SELECT ?1 + ?2", (1, 2), |row| row.get(0))?;
+    /// assert_eq!(sum, 3);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn query_row<T, P, F>(&self, sql: &str, params: P, f: F) -> rusqlite::Result<T>
+    where
+        P: Params,
+        F: FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    {
+        self.at_once(sql, |statement| statement.query_row(params, f))
+    }
+
+    /// Runs a query that must have exactly one row. See [`Connection::query_one`]. The statement is kept, as
+    /// by [`query_row`](Self::query_row).
+    ///
+    /// # Errors
+    ///
+    /// When the SQL is wrong, when there is no row or more than one, or what `f` returns.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let one: i64 = pool.read()?.query_one("SELECT 1", [], |row| row.get(0))?;
+    /// assert_eq!(one, 1);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn query_one<T, P, F>(&self, sql: &str, params: P, f: F) -> rusqlite::Result<T>
+    where
+        P: Params,
+        F: FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    {
+        self.at_once(sql, |statement| statement.query_one(params, f))
+    }
+
+    /// As [`query_row`](Self::query_row), with an error type of the caller's. The statement is kept too.
+    /// See [`Connection::query_row_and_then`].
+    ///
+    /// # Errors
+    ///
+    /// When the SQL is wrong, when there is no row, or what `f` returns.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let even = pool.read()?.query_row_and_then("SELECT 7", [], |row| match row.get::<_, i64>(0)? {
+    ///     n if n % 2 == 0 => Ok(n),
+    ///     n => Err(tenure::Error::other(format!("{n} is odd"))),
+    /// });
+    /// assert_eq!(even.unwrap_err().to_string(), "7 is odd");
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn query_row_and_then<T, E, P, F>(&self, sql: &str, params: P, f: F) -> Result<T, E>
+    where
+        P: Params,
+        F: FnOnce(&Row<'_>) -> Result<T, E>,
+        E: From<rusqlite::Error>,
+    {
+        self.at_once(sql, |statement| match statement.query(params)?.next()? {
+            Some(row) => f(row),
+            None => Err(E::from(rusqlite::Error::QueryReturnedNoRows)),
+        })
+    }
+
+    /// Reads a pragma that has one value. See [`Connection::pragma_query_value`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no such pragma, or what `f` returns.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let mode: String =
+    ///     pool.read()?.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    /// assert_eq!(mode, "wal");
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn pragma_query_value<T, F>(
+        &self,
+        schema_name: Option<&str>,
+        pragma_name: &str,
+        f: F,
+    ) -> rusqlite::Result<T>
+    where
+        F: FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    {
+        self.begin_statement()?;
+        self.watched(|connection| connection.pragma_query_value(schema_name, pragma_name, f))
+    }
+
+    /// Reads a pragma that has many rows. See [`Connection::pragma_query`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no such pragma, or what `f` returns.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// let mut databases = Vec::new();
+    /// pool.read()?.pragma_query(None, "database_list", |row| {
+    ///     databases.push(row.get::<_, String>(1)?);
+    ///     Ok(())
+    /// })?;
+    /// assert_eq!(databases, ["main"]);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn pragma_query<F>(
+        &self,
+        schema_name: Option<&str>,
+        pragma_name: &str,
+        f: F,
+    ) -> rusqlite::Result<()>
+    where
+        F: FnMut(&Row<'_>) -> rusqlite::Result<()>,
+    {
+        self.begin_statement()?;
+        self.watched(|connection| connection.pragma_query(schema_name, pragma_name, f))
+    }
+
+    /// Reads a pragma that takes an argument. See [`Connection::pragma`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no such pragma, or what `f` returns.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// pool.write()?.execute_batch("CREATE TABLE task (id INTEGER PRIMARY KEY, title TEXT)")?;
+    /// let mut columns = Vec::new();
+    /// pool.read()?.pragma(None, "table_info", "task", |row| {
+    ///     columns.push(row.get::<_, String>("name")?);
+    ///     Ok(())
+    /// })?;
+    /// assert_eq!(columns, ["id", "title"]);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn pragma<F, V>(
+        &self,
+        schema_name: Option<&str>,
+        pragma_name: &str,
+        pragma_value: V,
+        f: F,
+    ) -> rusqlite::Result<()>
+    where
+        F: FnMut(&Row<'_>) -> rusqlite::Result<()>,
+        V: ToSql,
+    {
+        self.begin_statement()?;
+        self.admit(sql_text::pragma_with_argument(schema_name, pragma_name))?;
+        self.watched(|connection| connection.pragma(schema_name, pragma_name, pragma_value, f))
+    }
+
+    /// Opens a BLOB for reading and, with `read_only = false` on the writer, for writing.
+    /// See [`Connection::blob_open`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no such row or column, or it holds no BLOB or text.
+    ///
+    /// ```
+    /// use std::io::Read as _;
+    /// let pool = tenure::testing::temporary()?;
+    /// pool.write()?.execute_batch("CREATE TABLE file (bytes BLOB); INSERT INTO file VALUES (x'0102')")?;
+    /// let reader = pool.read()?;
+    /// let mut bytes = Vec::new();
+    /// reader.blob_open("main", "file", "bytes", 1, true)?.read_to_end(&mut bytes)?;
+    /// assert_eq!(bytes, [1, 2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn blob_open<D: Name, N: Name>(
+        &self,
+        db: D,
+        table: N,
+        column: N,
+        row_id: i64,
+        read_only: bool,
+    ) -> rusqlite::Result<Blob<'_>> {
+        self.begin_statement()?;
+        self.statement_lent.set(true);
+        self.watched(|connection| {
+            self.refresh_schema()?;
+            connection.blob_open(db, table, column, row_id, read_only)
+        })
+    }
+
+    /// Whether a table exists. See [`Connection::table_exists`].
+    ///
+    /// # Errors
+    ///
+    /// When SQLite cannot read the schema.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// assert!(!pool.read()?.table_exists(None, "task")?);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn table_exists<N: Name>(
+        &self,
+        db_name: Option<N>,
+        table_name: N,
+    ) -> rusqlite::Result<bool> {
+        self.begin_statement()?;
+        self.refresh_schema()?;
+        self.watched(|connection| connection.table_exists(db_name, table_name))
+    }
+
+    /// Whether a column exists. See [`Connection::column_exists`].
+    ///
+    /// # Errors
+    ///
+    /// When SQLite cannot read the schema.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// assert!(!pool.read()?.column_exists(None, "task", "title")?);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn column_exists<N: Name>(
+        &self,
+        db_name: Option<N>,
+        table_name: N,
+        column_name: N,
+    ) -> rusqlite::Result<bool> {
+        self.begin_statement()?;
+        self.refresh_schema()?;
+        self.watched(|connection| connection.column_exists(db_name, table_name, column_name))
+    }
+
+    /// Type, collation, NOT NULL, primary key and AUTOINCREMENT of a column.
+    /// See [`Connection::column_metadata`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no such column.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// pool.write()?.execute_batch("CREATE TABLE task (id INTEGER PRIMARY KEY)")?;
+    /// let reader = pool.read()?;
+    /// let (kind, _, _, primary_key, _) = reader.column_metadata(None, "task", "id")?;
+    /// assert_eq!((kind, primary_key), (Some(c"INTEGER"), true));
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    #[expect(clippy::type_complexity, reason = "the signature is rusqlite's")]
+    pub fn column_metadata<N: Name>(
+        &self,
+        db_name: Option<N>,
+        table_name: N,
+        column_name: N,
+    ) -> rusqlite::Result<(Option<&CStr>, Option<&CStr>, bool, bool, bool)> {
+        self.begin_statement()?;
+        self.refresh_schema()?;
+        self.watched(|connection| connection.column_metadata(db_name, table_name, column_name))
+    }
+
+    /// Runs one statement of the caller's that does not leave here. It is kept in the statement cache if it
+    /// reads or changes rows, as nearly all do; what else acts when it is prepared (many a PRAGMA does),
+    /// or is long, is prepared each time.
+    pub(super) fn at_once<T, E: From<rusqlite::Error>>(
+        &self,
+        sql: &str,
+        work: impl FnOnce(&mut Statement<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let keep = sql.len() <= LONGEST_KEPT && sql_text::is_about_rows(sql);
+        self.sql(sql, |connection| match keep {
+            true => work(&mut *self.cached_statement(connection, sql)?),
+            false => work(&mut connection.prepare(sql)?),
+        })
+    }
+
+    fn cached_statement<'s>(
+        &self,
+        connection: &'s Connection,
+        sql: &str,
+    ) -> rusqlite::Result<CachedStatement<'s>> {
+        // SQLite puts what it prepares at the head of the connection's statements, and the cache
+        // finalizes nothing while it looks. (How often the statement has run does not tell: one that
+        // was put back without being run is a hit as well.)
+        let newest = self.connection.newest_statement();
+        let statement = connection.prepare_cached(sql)?;
+        let hit = self.connection.newest_statement() == newest;
+        self.statements.count(if hit { CacheResult::Hit } else { CacheResult::Miss });
+        Ok(statement)
+    }
+
+    /// Has SQLite look whether another connection has changed the schema. Statements do that by
+    /// themselves; the functions that look a table up without a statement would go by what this
+    /// connection saw last.
+    fn refresh_schema(&self) -> rusqlite::Result<()> {
+        self.watched(|connection| {
+            let mut statement = connection.prepare_cached("SELECT 1 FROM sqlite_schema LIMIT 1")?;
+            statement.raw_query().next().map(drop)
+        })
+    }
+}
