@@ -175,4 +175,44 @@ mod tests {
         }
         assert_eq!(class(u64::MAX), CLASSES - 1);
     }
+
+    /// How many times were recorded, after each of so many times of publishing. Between two of them one
+    /// more is timed.
+    fn recorded(counts: &AllCounts, times: usize) -> Vec<u64> {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let metrics =
+            metrics::with_local_recorder(&recorder, || RoleMetrics::alone("counted", "read"));
+        let count = |_| {
+            counts.publish(&metrics);
+            counts.hold(0, 10);
+            let page = recorder.handle().render();
+            let line = page.lines().find(|line| line.starts_with("tenure_hold_seconds_count"));
+            line.and_then(|line| line.rsplit(' ').next()).map_or(0, |count| count.parse().unwrap())
+        };
+        (0..times).map(count).collect()
+    }
+
+    #[test]
+    fn of_many_times_an_even_share_is_published() {
+        let counts = AllCounts::new(2);
+        for (slot, nanoseconds) in [(0, 100), (1, 100), (0, 1_000_000)] {
+            for _ in 0..AT_MOST {
+                counts.hold(slot, nanoseconds);
+            }
+        }
+        // Three times as many as are published at once: one in three, and of each class what makes no
+        // three the next time.
+        let share = 2 * AT_MOST / 3 + AT_MOST / 3;
+        let rest = 2 * AT_MOST % 3 + AT_MOST % 3;
+        assert_eq!(recorded(&counts, 3), [share, share + rest + 1, share + rest + 2]);
+    }
+
+    #[test]
+    fn few_times_are_all_published() {
+        let counts = AllCounts::new(1);
+        for nanoseconds in 0..1_000 {
+            counts.hold(0, nanoseconds);
+        }
+        assert_eq!(recorded(&counts, 2), [1_000, 1_001]);
+    }
 }
