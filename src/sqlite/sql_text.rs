@@ -15,6 +15,8 @@
 pub(super) struct Effect {
     /// It begins or ends a transaction.
     pub(super) transaction: bool,
+    /// It may set a savepoint.
+    pub(super) savepoint: bool,
     /// It may change what the next holder would find.
     pub(super) session: bool,
     /// It changes something that cannot be asked for, and takes effect later.
@@ -28,17 +30,20 @@ pub(super) struct Effect {
 impl Effect {
     const NONE: Self = Self {
         transaction: false,
+        savepoint: false,
         session: false,
         pending: false,
         query_only: false,
         process: false,
     };
     const TRANSACTION: Self = Self { transaction: true, ..Self::NONE };
+    const SAVEPOINT: Self = Self { savepoint: true, ..Self::NONE };
     const SESSION: Self = Self { session: true, ..Self::NONE };
 
     fn and(self, other: Self) -> Self {
         Self {
             transaction: self.transaction | other.transaction,
+            savepoint: self.savepoint | other.savepoint,
             session: self.session | other.session,
             pending: self.pending | other.pending,
             query_only: self.query_only | other.query_only,
@@ -216,8 +221,11 @@ fn statement_effect(tokens: Tokens<'_>) -> Effect {
     let Some(first) = tokens.next() else {
         return Effect::NONE;
     };
-    if first.is_one_of(ROWS) || first.is_one_of(&["savepoint", "release"]) {
+    if first.is_one_of(ROWS) || first.is("release") {
         return Effect::NONE;
+    }
+    if first.is("savepoint") {
+        return Effect::SAVEPOINT;
     }
     if first.is_one_of(&["begin", "commit", "end"]) {
         return Effect::TRANSACTION;
@@ -281,6 +289,7 @@ pub(super) fn batch_effect(sql: &str) -> Effect {
     let mut tokens = Tokens(sql);
     while let Some(token) = tokens.next() {
         effect.transaction |= token.is_one_of(&["begin", "commit", "end", "rollback"]);
+        effect.savepoint |= token.is("savepoint");
         effect.session |= token.is_one_of(SESSION);
         if token.is("pragma") {
             effect = effect.and(pragma_effect(tokens));
@@ -304,7 +313,6 @@ mod tests {
             "values (1)",
             "ROLLBACK TO mine",
             "rollback transaction TO savepoint mine",
-            "SAVEPOINT mine",
             "RELEASE mine",
             "PRAGMA cache_size",
             "PRAGMA main.cache_size;",
@@ -378,6 +386,16 @@ mod tests {
         }
         for sql in ["EXPLAIN PRAGMA soft_heap_limit = 1", "SELECT 1; PRAGMA soft_heap_limit = 1"] {
             assert!(effect(sql).process, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_savepoint_may_stay() {
+        for sql in ["SAVEPOINT mine", " /* */ savepoint mine;"] {
+            assert_eq!(effect(sql), Effect::SAVEPOINT, "{sql}");
+        }
+        for sql in ["SELECT 1; SAVEPOINT mine", "savepoint a; DELETE FROM t"] {
+            assert_eq!(batch_effect(sql), Effect::SAVEPOINT, "{sql}");
         }
     }
 
