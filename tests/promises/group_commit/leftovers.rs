@@ -121,7 +121,9 @@ fn a_savepoint_left_open_is_not_found_by_the_next() {
         gathered.go();
         let error = fails.join().unwrap().unwrap_err();
         assert!(error.to_string().contains("no such savepoint"), "{error}");
-        before.into_iter().for_each(|before| drop(before.join().unwrap().unwrap()));
+        if let Some(before) = before {
+            before.join().unwrap().unwrap();
+        }
         forgets.join().unwrap().unwrap();
         next.join().unwrap().unwrap();
         let kept = if alone_first { "kept next" } else { "before kept next" };
