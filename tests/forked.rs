@@ -473,6 +473,7 @@ impl Drop for Belonging {
 #[test]
 fn a_closure_of_a_group_that_forks_leaves_the_group_to_its_parent() {
     let _alone = alone();
+    DROPPED.store(0, Ordering::Relaxed);
     let builder = Pool::builder().readers(1).group_commit_max_time(Duration::from_secs(60));
     let pool = testing::temporary_with(builder.setup(|connection| {
         connection.execute_batch("CREATE TABLE task (n)")?;
@@ -536,4 +537,57 @@ fn a_closure_of_a_group_that_forks_leaves_the_group_to_its_parent() {
     after.join().unwrap().unwrap();
     assert_eq!(DROPPED.load(Ordering::Relaxed), 2);
     assert_eq!((rows(&pool), integrity(&pool)), (3, "ok".to_owned()));
+}
+
+#[test]
+fn the_first_closure_of_a_group_that_forks_leaves_the_group_to_its_parent() {
+    let _alone = alone();
+    DROPPED.store(0, Ordering::Relaxed);
+    let builder = Pool::builder().readers(1).group_commit_max_time(Duration::from_secs(60));
+    let pool = testing::temporary_with(builder.setup(|connection| {
+        connection.execute_batch("CREATE TABLE task (n)")?;
+        Ok(())
+    }))
+    .unwrap();
+    let insert = "INSERT INTO task VALUES (1)";
+    let inside = |callers| {
+        while pool.status().group_commit < callers {
+            thread::yield_now();
+        }
+    };
+    let writer = pool.write().unwrap();
+    let (to_child, in_child) = mpsc::channel::<InChild>();
+    let (give, take) = mpsc::channel();
+    let leading = pool.clone();
+    let leader = thread::spawn(move || {
+        let result = leading.group_commit(move |_| {
+            match fork() {
+                Ok(child) => give.send(child).unwrap(),
+                Err(child) => to_child.send(child).unwrap(),
+            }
+            Ok(())
+        });
+        if let Ok(mut child) = in_child.try_recv() {
+            child.check("result", matches!(result, Err(Error::Commit(CommitError::Forked))));
+            child.check("nothing is dropped", DROPPED.load(Ordering::Relaxed) == 0);
+            child.done()
+        }
+        result.unwrap();
+    });
+    inside(1);
+    let own = pool.clone();
+    let after = thread::spawn(move || {
+        let belonging = Belonging;
+        own.group_commit(move |tx| {
+            let _belonging = &belonging;
+            Ok(tx.execute(insert, [])?)
+        })
+    });
+    inside(2);
+    drop(writer);
+    take.recv().unwrap().join();
+    leader.join().unwrap();
+    after.join().unwrap().unwrap();
+    assert_eq!(DROPPED.load(Ordering::Relaxed), 1);
+    assert_eq!((rows(&pool), integrity(&pool)), (1, "ok".to_owned()));
 }

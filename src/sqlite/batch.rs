@@ -2,10 +2,13 @@
 //!
 //! Every part runs in a savepoint of its own, but for the first, which has the transaction to itself so
 //! far: a caller that comes alone, as most do where the disk is fast, pays for no savepoint. If the
-//! first part is undone, the transaction ends with it, and those who wait get another. What one part leaves on the connection must not reach
-//! the next, as nothing may reach the next borrower: rowid and change counts are forgotten and a
-//! statement left in the middle of its rows is reset between two parts; after a part that ran SQL of
-//! the kind check-in has to look for, or used the connection itself, the batch takes no more.
+//! first part is undone, the transaction ends with it, and those who wait get another. If it has set a
+//! savepoint in SQL, which no other around it will release, the batch takes no more.
+//!
+//! What one part leaves on the connection must not reach the next, as nothing may reach the next
+//! borrower: rowid and change counts are forgotten and a statement left in the middle of its rows is
+//! reset between two parts; after a part that ran SQL of the kind check-in has to look for, or used the
+//! connection itself, the batch takes no more.
 //!
 //! SQLite itself can end a transaction in the middle of a part (ON CONFLICT ROLLBACK, disk full, I/O
 //! error). Then all parts before it are undone too, and nothing more may run: what did would be
@@ -82,7 +85,10 @@ impl<'g> Batch<'g> {
         let fresh = mem::replace(&mut self.fresh, false);
         match run_part(&mut self.transaction, fresh, work) {
             Ok(part) => {
-                self.full = !checkin::between_parts(&self.transaction);
+                // A savepoint of the first's own is not released with one around it, and could be
+                // rolled back to by the next.
+                let left_savepoint = fresh && self.transaction.savepoint_set.get();
+                self.full = !checkin::between_parts(&self.transaction) || left_savepoint;
                 if fresh && part.is_some() {
                     self.transaction.end(TransactionOutcome::Rollback);
                     self.full = true;

@@ -13,6 +13,7 @@ use rusqlite::{CachedStatement, Connection, Name, Params, PrepFlags, Row, Statem
 
 use super::read_session::ReadSession;
 use super::sql_text;
+use super::suspicion::Suspicion;
 use crate::metrics::CacheResult;
 
 /// The longest text that the statement cache keeps without being asked to, in bytes: what is longer was
@@ -90,7 +91,7 @@ impl ReadSession {
     /// [`prepare_cached`](Self::prepare_cached), and kept there: the same text is prepared once. So bind
     /// values rather than write them into the text. Not kept are PRAGMAs and whatever else does not begin
     /// with SELECT, INSERT, UPDATE, DELETE, REPLACE, WITH or VALUES, a text with a semicolon in it, and one
-    /// of more than 4 KiB.
+    /// of more than 4 KiB; nor is anything after [`rusqlite`](Self::rusqlite) in the same hold.
     ///
     /// # Errors
     ///
@@ -352,13 +353,17 @@ impl ReadSession {
 
     /// Runs one statement of the caller's that does not leave here. It is kept in the statement cache if it
     /// reads or changes rows, as nearly all do; what else acts when it is prepared (many a PRAGMA does),
-    /// or is long, is prepared each time.
+    /// or is long, is prepared each time. So is everything once the connection itself was handed out:
+    /// a function that takes the place of another does not always reach the statements there are.
     pub(super) fn at_once<T, E: From<rusqlite::Error>>(
         &self,
         sql: &str,
         work: impl FnOnce(&mut Statement<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let keep = sql.len() <= LONGEST_KEPT && sql_text::is_about_rows(sql);
+        let keep = sql.len() <= LONGEST_KEPT
+            && sql_text::is_about_rows(sql)
+            && sql_text::ends_as_trimmed(sql)
+            && self.suspicion.get() != Suspicion::Raw;
         self.sql(sql, |connection| match keep {
             true => work(&mut *self.cached_statement(connection, sql)?),
             false => work(&mut connection.prepare(sql)?),

@@ -64,6 +64,8 @@ pub struct ReadSession {
     pub(super) baseline: RefCell<Option<Baseline>>,
     /// It did what takes effect unseen.
     pub(super) pending: Cell<bool>,
+    /// SQL text has set a savepoint, which may be there yet.
+    pub(super) savepoint_set: Cell<bool>,
     /// It may change the limits on the process's memory.
     pub(super) heap_watched: Cell<bool>,
     /// A prepared statement was handed out.
@@ -96,6 +98,7 @@ impl ReadSession {
             suspicion: Cell::new(Suspicion::None),
             baseline: RefCell::new(None),
             pending: Cell::new(false),
+            savepoint_set: Cell::new(false),
             heap_watched: Cell::new(false),
             statement_lent: Cell::new(false),
             untold: Cell::new(0),
@@ -251,6 +254,7 @@ impl ReadSession {
         self.in_transaction.set(false);
         self.suspicion.set(Suspicion::None);
         self.pending.set(false);
+        self.savepoint_set.set(false);
         self.statement_lent.set(false);
         self.put_heap_limits_back();
         self.busy().forget_runs();
@@ -260,6 +264,7 @@ impl ReadSession {
     pub(super) fn forget_part(&self) {
         self.forget_changes();
         self.statement_lent.set(false);
+        self.savepoint_set.set(false);
     }
 
     /// Resets statements that were left in the middle of their rows, inside a transaction.

@@ -132,10 +132,12 @@ impl<'t> Savepoint<'t> {
         if self.session.is_autocommit() {
             return Err(failed(not_open()));
         }
-        if depth != WHOLE {
-            let released = self.session.run(Operation::Write, &format!("RELEASE tenure_{depth}"));
-            released.map_err(failed)?;
-        }
+        let released = match depth {
+            // It has none to release; but in a child of the process it is refused like a statement.
+            WHOLE => self.session.begin_use(),
+            _ => self.session.run(Operation::Write, &format!("RELEASE tenure_{depth}")),
+        };
+        released.map_err(failed)?;
         self.ended = true;
         Ok(())
     }

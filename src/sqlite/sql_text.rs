@@ -15,6 +15,8 @@
 pub(super) struct Effect {
     /// It begins or ends a transaction.
     pub(super) transaction: bool,
+    /// It may set a savepoint.
+    pub(super) savepoint: bool,
     /// It may change what the next holder would find.
     pub(super) session: bool,
     /// It changes something that cannot be asked for, and takes effect later.
@@ -28,17 +30,20 @@ pub(super) struct Effect {
 impl Effect {
     const NONE: Self = Self {
         transaction: false,
+        savepoint: false,
         session: false,
         pending: false,
         query_only: false,
         process: false,
     };
     const TRANSACTION: Self = Self { transaction: true, ..Self::NONE };
+    const SAVEPOINT: Self = Self { savepoint: true, ..Self::NONE };
     const SESSION: Self = Self { session: true, ..Self::NONE };
 
     fn and(self, other: Self) -> Self {
         Self {
             transaction: self.transaction | other.transaction,
+            savepoint: self.savepoint | other.savepoint,
             session: self.session | other.session,
             pending: self.pending | other.pending,
             query_only: self.query_only | other.query_only,
@@ -205,6 +210,12 @@ pub(super) fn is_about_rows(sql: &str) -> bool {
     !sql.as_bytes().contains(&b';') && is_one_of(first_letters(sql), ROWS)
 }
 
+/// Whether what `str::trim` takes off its end is nothing to SQLite either. The cache looks a text up, and
+/// prepares it, without that; but to SQLite a space that is not ASCII belongs to a name.
+pub(super) fn ends_as_trimmed(sql: &str) -> bool {
+    sql.trim_end().len() == sql.trim_ascii_end().len()
+}
+
 fn first_letters(sql: &str) -> &str {
     let sql = sql.trim_ascii_start();
     let end = sql.bytes().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(sql.len());
@@ -216,8 +227,11 @@ fn statement_effect(tokens: Tokens<'_>) -> Effect {
     let Some(first) = tokens.next() else {
         return Effect::NONE;
     };
-    if first.is_one_of(ROWS) || first.is_one_of(&["savepoint", "release"]) {
+    if first.is_one_of(ROWS) || first.is("release") {
         return Effect::NONE;
+    }
+    if first.is("savepoint") {
+        return Effect::SAVEPOINT;
     }
     if first.is_one_of(&["begin", "commit", "end"]) {
         return Effect::TRANSACTION;
@@ -281,6 +295,7 @@ pub(super) fn batch_effect(sql: &str) -> Effect {
     let mut tokens = Tokens(sql);
     while let Some(token) = tokens.next() {
         effect.transaction |= token.is_one_of(&["begin", "commit", "end", "rollback"]);
+        effect.savepoint |= token.is("savepoint");
         effect.session |= token.is_one_of(SESSION);
         if token.is("pragma") {
             effect = effect.and(pragma_effect(tokens));
@@ -304,7 +319,6 @@ mod tests {
             "values (1)",
             "ROLLBACK TO mine",
             "rollback transaction TO savepoint mine",
-            "SAVEPOINT mine",
             "RELEASE mine",
             "PRAGMA cache_size",
             "PRAGMA main.cache_size;",
@@ -378,6 +392,16 @@ mod tests {
         }
         for sql in ["EXPLAIN PRAGMA soft_heap_limit = 1", "SELECT 1; PRAGMA soft_heap_limit = 1"] {
             assert!(effect(sql).process, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_savepoint_may_stay() {
+        for sql in ["SAVEPOINT mine", " /* */ savepoint mine;"] {
+            assert_eq!(effect(sql), Effect::SAVEPOINT, "{sql}");
+        }
+        for sql in ["SELECT 1; SAVEPOINT mine", "savepoint a; DELETE FROM t"] {
+            assert_eq!(batch_effect(sql), Effect::SAVEPOINT, "{sql}");
         }
     }
 

@@ -75,6 +75,9 @@ impl ReadSession {
                  commit() or rollback(), or a savepoint",
             ));
         }
+        if effect.savepoint {
+            self.savepoint_set.set(true);
+        }
         if effect.pending {
             self.pending.set(true);
         }

@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use tenure::rusqlite::functions::FunctionFlags;
 use tenure::{Pool, rusqlite};
 
 use crate::recorded::Recorded;
@@ -118,4 +119,30 @@ fn a_change_of_the_schema_is_seen() {
     assert_eq!(columns(), 1);
     pool.write().unwrap().execute_batch("ALTER TABLE task ADD COLUMN title TEXT").unwrap();
     assert_eq!(columns(), 2);
+}
+
+#[test]
+fn a_name_that_ends_in_a_space_of_another_kind_is_not_cut() {
+    let pool = pool(Pool::builder());
+    let tables = "CREATE TABLE task\u{a0} (n); INSERT INTO task\u{a0} VALUES (2)";
+    pool.write().unwrap().execute_batch(tables).unwrap();
+    let reader = pool.read().unwrap();
+    for _ in 0..2 {
+        assert_eq!(reader.query_row("SELECT n FROM task", [], first).unwrap(), 1);
+        assert_eq!(reader.query_row("SELECT n FROM task\u{a0}", [], first).unwrap(), 2);
+    }
+}
+
+#[test]
+fn a_function_that_takes_the_place_of_another_is_called() {
+    let pool = pool(Pool::builder());
+    let writer = pool.write().unwrap();
+    let sql = "SELECT max(1, 2)";
+    assert_eq!(writer.query_row(sql, [], first).unwrap(), 2);
+    let flags = FunctionFlags::SQLITE_UTF8;
+    // SQLite's own takes any number of arguments.
+    writer.rusqlite().create_scalar_function("max", 2, flags, |_| Ok(7)).unwrap();
+    assert_eq!(writer.query_row(sql, [], first).unwrap(), 7);
+    drop(writer);
+    assert_eq!(pool.write().unwrap().query_row(sql, [], first).unwrap(), 2);
 }

@@ -103,6 +103,35 @@ fn the_state_of_the_session_is_not_inherited() {
 }
 
 #[test]
+fn a_savepoint_left_open_is_not_found_by_the_next() {
+    for alone_first in [true, false] {
+        let pool = pool();
+        let gathered = Gathered::on(&pool);
+        let before = (!alone_first).then(|| gathered.caller(writes("before")));
+        let forgets = gathered.caller(|tx| {
+            tx.execute_batch("SAVEPOINT mine")?;
+            insert(tx, "kept")?;
+            Ok(())
+        });
+        let fails = gathered.caller(|tx| {
+            insert(tx, "undone")?;
+            Ok(tx.execute_batch("ROLLBACK TO mine")?)
+        });
+        let next = gathered.caller(writes("next"));
+        gathered.go();
+        let error = fails.join().unwrap().unwrap_err();
+        assert!(error.to_string().contains("no such savepoint"), "{error}");
+        if let Some(before) = before {
+            before.join().unwrap().unwrap();
+        }
+        forgets.join().unwrap().unwrap();
+        next.join().unwrap().unwrap();
+        let kept = if alone_first { "kept next" } else { "before kept next" };
+        assert_eq!(titles(&pool), kept);
+    }
+}
+
+#[test]
 fn after_the_connection_itself_was_used_there_is_another_batch() {
     for after_raw in [AfterRaw::Inspect, AfterRaw::Discard] {
         let pool = Recorded::with(builder().after_raw(after_raw));
