@@ -137,6 +137,8 @@
 //!   processes. The WAL file keeps its size until the pool is closed: its blocks are used again. Near the
 //!   limit a commit waits for the disk, at most for a second. When the WAL is at half of the limit and
 //!   reads overlap without a gap, the writer's turn is kept for up to 2 ms at a time until one comes.
+//! * Whoever ends a transaction through `rusqlite()` and begins another in its place gets `Ok` from its
+//!   commit, which is that of the other. So does the first closure of a group commit; a later one is told.
 //! * While readers are busy, a `PRAGMA wal_checkpoint` that waits for no lock may find the pool's read
 //!   transaction in its way (`read_mark`); one that waits gets through in some milliseconds. Commits from
 //!   outside the pool are noticed only while the pool's writer makes none: beside both, the pool's
