@@ -140,10 +140,9 @@ impl Workers {
                         pool.status();
                         pool.publish_metrics();
                     } else {
-                        let insert = "INSERT INTO task VALUES (1)";
                         match number {
-                            1 => pool.transaction(|tx| Ok(tx.execute(insert, [])?)).unwrap(),
-                            _ => pool.group_commit(|tx| Ok(tx.execute(insert, [])?)).unwrap(),
+                            1 => pool.transaction(|tx| Ok(tx.execute(INSERT, [])?)).unwrap(),
+                            _ => pool.group_commit(|tx| Ok(tx.execute(INSERT, [])?)).unwrap(),
                         };
                         written.fetch_add(1, Ordering::Relaxed);
                     }
@@ -470,28 +469,45 @@ impl Drop for Belonging {
     }
 }
 
+const INSERT: &str = "INSERT INTO task VALUES (1)";
+
+/// A pool whose batches only their callers end, and nothing dropped so far.
+fn group_pool() -> Pool {
+    DROPPED.store(0, Ordering::Relaxed);
+    let builder = Pool::builder().readers(1).group_commit_max_time(Duration::from_secs(60));
+    let create = builder.setup(|connection| Ok(connection.execute_batch("CREATE TABLE task (n)")?));
+    testing::temporary_with(create).unwrap()
+}
+
+fn until_inside(pool: &Pool, callers: usize) {
+    while pool.status().group_commit < callers {
+        thread::yield_now();
+    }
+}
+
+/// A caller whose closure owns what a child must not drop.
+fn caller_with_belonging(pool: &Pool) -> thread::JoinHandle<Result<usize, Error>> {
+    let own = pool.clone();
+    thread::spawn(move || {
+        let belonging = Belonging;
+        own.group_commit(move |tx| {
+            let _belonging = &belonging;
+            Ok(tx.execute(INSERT, [])?)
+        })
+    })
+}
+
 #[test]
 fn a_closure_of_a_group_that_forks_leaves_the_group_to_its_parent() {
     let _alone = alone();
-    DROPPED.store(0, Ordering::Relaxed);
-    let builder = Pool::builder().readers(1).group_commit_max_time(Duration::from_secs(60));
-    let pool = testing::temporary_with(builder.setup(|connection| {
-        connection.execute_batch("CREATE TABLE task (n)")?;
-        Ok(())
-    }))
-    .unwrap();
-    let insert = "INSERT INTO task VALUES (1)";
-    let inside = |callers| {
-        while pool.status().group_commit < callers {
-            thread::yield_now();
-        }
-    };
+    let pool = group_pool();
+    let inside = |callers| until_inside(&pool, callers);
     let writer = pool.write().unwrap();
     // In the child it is this thread that goes on: it leads, and has the work of the others in hand.
     let (to_child, in_child) = mpsc::channel::<InChild>();
     let leading = pool.clone();
     let leader = thread::spawn(move || {
-        let result = leading.group_commit(move |tx| Ok(tx.execute(insert, [])?));
+        let result = leading.group_commit(move |tx| Ok(tx.execute(INSERT, [])?));
         if let Ok(mut child) = in_child.try_recv() {
             child.check("result", matches!(result, Err(Error::Commit(CommitError::Forked))));
             child.check("again", leading.group_commit(|_| Ok(())).is_err());
@@ -504,7 +520,7 @@ fn a_closure_of_a_group_that_forks_leaves_the_group_to_its_parent() {
     inside(1);
     let own = pool.clone();
     let before = thread::spawn(move || {
-        let result = own.group_commit(move |tx| Ok((tx.execute(insert, [])?, Belonging)));
+        let result = own.group_commit(move |tx| Ok((tx.execute(INSERT, [])?, Belonging)));
         drop(result.unwrap());
     });
     inside(2);
@@ -520,14 +536,7 @@ fn a_closure_of_a_group_that_forks_leaves_the_group_to_its_parent() {
         })
     });
     inside(3);
-    let own = pool.clone();
-    let after = thread::spawn(move || {
-        let belonging = Belonging;
-        own.group_commit(move |tx| {
-            let _belonging = &belonging;
-            Ok(tx.execute(insert, [])?)
-        })
-    });
+    let after = caller_with_belonging(&pool);
     inside(4);
     drop(writer);
     take.recv().unwrap().join();
@@ -542,19 +551,8 @@ fn a_closure_of_a_group_that_forks_leaves_the_group_to_its_parent() {
 #[test]
 fn the_first_closure_of_a_group_that_forks_leaves_the_group_to_its_parent() {
     let _alone = alone();
-    DROPPED.store(0, Ordering::Relaxed);
-    let builder = Pool::builder().readers(1).group_commit_max_time(Duration::from_secs(60));
-    let pool = testing::temporary_with(builder.setup(|connection| {
-        connection.execute_batch("CREATE TABLE task (n)")?;
-        Ok(())
-    }))
-    .unwrap();
-    let insert = "INSERT INTO task VALUES (1)";
-    let inside = |callers| {
-        while pool.status().group_commit < callers {
-            thread::yield_now();
-        }
-    };
+    let pool = group_pool();
+    let inside = |callers| until_inside(&pool, callers);
     let writer = pool.write().unwrap();
     let (to_child, in_child) = mpsc::channel::<InChild>();
     let (give, take) = mpsc::channel();
@@ -575,14 +573,7 @@ fn the_first_closure_of_a_group_that_forks_leaves_the_group_to_its_parent() {
         result.unwrap();
     });
     inside(1);
-    let own = pool.clone();
-    let after = thread::spawn(move || {
-        let belonging = Belonging;
-        own.group_commit(move |tx| {
-            let _belonging = &belonging;
-            Ok(tx.execute(insert, [])?)
-        })
-    });
+    let after = caller_with_belonging(&pool);
     inside(2);
     drop(writer);
     take.recv().unwrap().join();
