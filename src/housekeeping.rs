@@ -67,6 +67,8 @@ fn keep_house<M: Manage>(
                     role.report_long_holds();
                     role.give_up_leaks();
                     role.publish_metrics();
+                    // What could not be opened the last time.
+                    role.refill();
                 });
                 also();
                 say_who_records_nothing();

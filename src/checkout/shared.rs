@@ -31,7 +31,8 @@ use crate::metrics::{CheckoutOutcome, CloseReason};
 /// How long opening one of the first connections may take.
 const FILL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long one try to reopen a connection in the background may take.
+/// How long housekeeping waits for one connection to be reopened before it sees to its other work. What
+/// takes longer goes on without it, and is fetched by its next try.
 const REOPEN_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A connection with what goes with it from hand to hand.
@@ -483,7 +484,9 @@ impl<M: Manage> Shared<M> {
             match self.open(slot, now, Some(now + REOPEN_PATIENCE)) {
                 Ok(lent) => self.give(lent),
                 Err(error) => {
-                    tracing::warn!(role = self.settings.role, %error, "could not reopen a connection; the next checkout will try again");
+                    // Left for the next try, a second later, unless a checkout comes first.
+                    self.dispatch.miss();
+                    tracing::warn!(role = self.settings.role, %error, "could not reopen a connection yet");
                     return;
                 }
             }

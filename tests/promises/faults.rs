@@ -138,6 +138,21 @@ fn timeouts_of_zero_do_not_keep_a_pool_from_opening() {
 }
 
 #[test]
+fn nobody_has_to_ask_for_what_could_not_be_reopened_for_long() {
+    static ATTEMPTS: AtomicUsize = AtomicUsize::new(0);
+    let (pool, faulty) = switched(|| {
+        ATTEMPTS.fetch_add(1, Ordering::Relaxed);
+        Err("the key server is away".into())
+    });
+    faulty.store(true, Ordering::Relaxed);
+    spoil(pool.write().unwrap());
+    // Housekeeping does not wait for so many.
+    until("it has been tried often", || ATTEMPTS.load(Ordering::Relaxed) >= 6);
+    faulty.store(false, Ordering::Relaxed);
+    until("it is opened again", || pool.status().write.unwrap().idle == 1);
+}
+
+#[test]
 fn those_who_only_try_get_a_connection_again_once_one_can_be_opened() {
     let (pool, faulty) = switched(|| Err("the key server is away".into()));
     faulty.store(true, Ordering::Relaxed);
