@@ -293,11 +293,13 @@ impl Builder {
         let (refill, refilled) = bounded(1);
         let role = |role: Role, limit, ceiling| {
             let config = &recipe.config;
+            let damage = Arc::clone(&recipe);
             let settings = Settings {
                 role: role.name(),
                 limit,
                 ceiling,
                 max_waiters: config.max_waiters,
+                checkout_timeout: config.checkout_timeout,
                 overtaking: config.overtaking,
                 idle_limit: unless_zero(config.idle_limit),
                 max_lifetime: unless_zero(config.max_lifetime),
@@ -305,6 +307,7 @@ impl Builder {
                 long_held_after: unless_zero(config.long_held_after),
                 log: Arc::clone(&recipe.log),
                 hold_sampling: if config.metrics { config.hold_sampling } else { 0 },
+                refusal: Box::new(move || damage.refusal(role)),
                 metrics: if config.metrics {
                     recipe.metrics.role(role as usize)
                 } else {

@@ -177,6 +177,7 @@ impl Builder {
             limit,
             ceiling: ceiling.max(limit),
             max_waiters: config.max_waiters,
+            checkout_timeout: config.checkout_timeout,
             overtaking: config.overtaking,
             idle_limit: unless_zero(config.idle_limit),
             max_lifetime: unless_zero(config.max_lifetime),
@@ -184,6 +185,7 @@ impl Builder {
             long_held_after: unless_zero(config.long_held_after),
             log: Arc::new(Log::new(name.as_str().to_owned())),
             hold_sampling: config.hold_sampling,
+            refusal: Box::new(|| None),
             metrics: RoleMetrics::alone(name.as_str(), ROLE),
             opener: Arc::new(opener),
             refill,
@@ -193,8 +195,7 @@ impl Builder {
         let housekeeping = Housekeeping::start(vec![role.downgrade()], refilled, || ())
             .map_err(|source| OpenError::Thread { source })?;
         name.publish_with_all(role.publisher());
-        let checkout_timeout = config.checkout_timeout;
-        let inner = Inner { role, checkout_timeout, _housekeeping: housekeeping, name };
+        let inner = Inner { role, _housekeeping: housekeeping, name };
         Ok(Pool { inner: Arc::new(inner) })
     }
 }
@@ -258,7 +259,6 @@ pub struct Pool<M: ManageConnection<Error: Send + Sync>> {
 
 struct Inner<M: ManageConnection<Error: Send + Sync>> {
     role: RolePool<M>,
-    checkout_timeout: Duration,
     _housekeeping: Housekeeping,
     name: PoolName,
 }
@@ -287,7 +287,8 @@ impl<M: ManageConnection<Error: Send + Sync>> Pool<M> {
     /// [`CheckoutError`], as of [`tenure::Pool::read`](crate::Pool::read).
     #[track_caller]
     pub fn get(&self) -> Result<Guard<'_, M>, CheckoutError> {
-        self.get_timeout(self.inner.checkout_timeout)
+        let guard = self.inner.role.check_out(Wait::Usual, Location::caller())?;
+        Ok(Guard { guard })
     }
 
     /// As [`get`](Self::get), without waiting.
@@ -319,8 +320,7 @@ impl<M: ManageConnection<Error: Send + Sync>> Pool<M> {
     /// [`CheckoutError`].
     #[track_caller]
     pub fn get_owned(&self) -> Result<Guard<'static, M>, CheckoutError> {
-        let wait = Wait::AtMost(self.inner.checkout_timeout);
-        let guard = self.inner.role.check_out_owned(wait, Location::caller())?;
+        let guard = self.inner.role.check_out_owned(Wait::Usual, Location::caller())?;
         Ok(Guard { guard })
     }
 

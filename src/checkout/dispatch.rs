@@ -155,7 +155,7 @@ impl<T> Dispatch<T> {
     }
 
     /// An idle connection, if there is one and nobody waits.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&self) -> Option<T> {
         match self.gate.load(Ordering::Acquire) {
             SHUT => None,
@@ -166,7 +166,7 @@ impl<T> Dispatch<T> {
     /// The connection of this slot comes back, or is new. `Some` = the pool is closed, or has become
     /// smaller; it is the caller's to close.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub(super) fn give(&self, slot: usize, mut connection: T) -> Option<T> {
         if slot < self.gate.load(Ordering::Acquire) {
             self.slots.put(slot, connection);

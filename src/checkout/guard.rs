@@ -26,25 +26,13 @@ pub(crate) struct GuardBelongsToTheThreadThatCheckedItOut;
 /// A field of this type keeps a value on its thread.
 pub(crate) type Pinned = PhantomData<*const GuardBelongsToTheThreadThatCheckedItOut>;
 
-/// How a guard reaches the pool it goes back to.
-enum Owner<'p, M: Manage> {
-    Borrowed(&'p Arc<Shared<M>>),
-    Owned(Arc<Shared<M>>),
-}
-
-impl<M: Manage> Owner<'_, M> {
-    #[inline]
-    fn shared(&self) -> &Arc<Shared<M>> {
-        match self {
-            Self::Borrowed(shared) => shared,
-            Self::Owned(shared) => shared,
-        }
-    }
-}
-
 /// A checked-out connection. Dropping it is the check-in.
+///
+/// Two words, so that it travels in registers from the slot to its holder: a third would send it through
+/// memory at each move, in pieces that are read before they are written.
 pub(crate) struct Guard<'p, M: Manage> {
-    owner: Owner<'p, M>,
+    /// The pool it goes back to; `None` = the one that the connection [keeps](Lent::keeps).
+    borrowed: Option<&'p Arc<Shared<M>>>,
     /// `None` only while the guard is being taken apart.
     lent: Option<Box<Lent<M>>>,
     /// Dropped after the check-in.
@@ -55,39 +43,48 @@ pub(crate) struct Guard<'p, M: Manage> {
 impl<'p, M: Manage> Guard<'p, M> {
     #[inline]
     pub(super) fn borrowed(shared: &'p Arc<Shared<M>>, lent: Box<Lent<M>>) -> Self {
-        Self::new(Owner::Borrowed(shared), Some(lent))
+        Self::new(Some(shared), lent)
     }
 
-    pub(super) fn owned(shared: Arc<Shared<M>>, lent: Box<Lent<M>>) -> Guard<'static, M> {
-        Guard::new(Owner::Owned(shared), Some(lent))
+    pub(super) fn owned(shared: Arc<Shared<M>>, mut lent: Box<Lent<M>>) -> Guard<'static, M> {
+        lent.keeps = Some(shared);
+        Guard::new(None, lent)
     }
 
     /// On the thread that holds the connection from now on.
     #[inline]
-    fn new(owner: Owner<'p, M>, lent: Option<Box<Lent<M>>>) -> Self {
-        Self { owner, lent, _holding: Holding::begin(), _pinned: PhantomData }
+    fn new(borrowed: Option<&'p Arc<Shared<M>>>, lent: Box<Lent<M>>) -> Self {
+        Self { borrowed, lent: Some(lent), _holding: Holding::begin(), _pinned: PhantomData }
+    }
+
+    #[inline]
+    fn lent(&self) -> &Lent<M> {
+        self.lent.as_ref().expect("a guard has its connection until it is dropped")
+    }
+
+    fn shared(&self) -> &Arc<Shared<M>> {
+        let kept = || self.lent().keeps.as_ref().expect("a guard that borrows no pool keeps one");
+        self.borrowed.unwrap_or_else(kept)
     }
 
     /// Only a shared reference: with `&mut`, two guards could exchange their connections.
     #[inline]
     pub(crate) fn connection(&self) -> &M::Connection {
-        let lent = self.lent.as_ref().expect("a guard has its connection until it is dropped");
-        &lent.connection.connection
+        &self.lent().connection.connection
     }
 
     /// What the holder calls this hold, until it ends.
     pub(crate) fn set_label(&self, label: Cow<'static, str>) {
-        if let Some(lent) = &self.lent {
-            self.owner.shared().set_label(lent, label);
-        }
+        self.shared().set_label(self.lent(), label);
     }
 
     pub(crate) fn detach(mut self) -> Detached<M> {
-        let shared = Arc::clone(self.owner.shared());
-        let lent = self.lent.take();
-        if let Some(lent) = &lent {
-            shared.detach(lent);
-        }
+        let shared = Arc::clone(self.shared());
+        let lent = self.lent.take().map(|mut lent| {
+            lent.keeps = None;
+            shared.detach(&lent);
+            lent
+        });
         Detached { shared, lent }
     }
 }
@@ -95,34 +92,51 @@ impl<'p, M: Manage> Guard<'p, M> {
 impl<M: Manage> Drop for Guard<'_, M> {
     #[inline]
     fn drop(&mut self) {
-        let shared = self.owner.shared();
-        if shared.is_forked() {
-            // The parent's, both of them: they are left as they are.
-            mem::forget(self.lent.take());
-            shared.leak();
-        } else if let Some(lent) = self.lent.take() {
-            shared.keep_from_being_given_up(&lent);
-            shared.check_in(lent);
+        if let Some(lent) = self.lent.take() {
+            match self.borrowed {
+                Some(shared) => give_back(shared, lent),
+                None => give_back_to_kept(lent),
+            }
         }
+    }
+}
+
+#[inline(never)]
+fn give_back_to_kept<M: Manage>(mut lent: Box<Lent<M>>) {
+    if let Some(shared) = lent.keeps.take() {
+        give_back(&shared, lent);
+    }
+}
+
+/// On the thread that has it.
+#[inline(never)] // Lest the whole check-in stand wherever a guard is dropped.
+fn give_back<M: Manage>(shared: &Arc<Shared<M>>, lent: Box<Lent<M>>) {
+    if shared.is_forked() {
+        // The parent's, both of them: they are left as they are.
+        mem::forget(lent);
+        shared.leak();
+    } else {
+        shared.keep_from_being_given_up(&lent);
+        shared.check_in(lent);
     }
 }
 
 /// A checked-out connection on its way to another thread.
 pub(crate) struct Detached<M: Manage> {
     shared: Arc<Shared<M>>,
+    /// `None` only while it is being taken apart.
     lent: Option<Box<Lent<M>>>,
 }
 
 impl<M: Manage> Detached<M> {
     pub(crate) fn attach(mut self, place: Place) -> Guard<'static, M> {
-        let lent = self.lent.take();
+        let lent =
+            self.lent.take().expect("what was detached has its connection until it is dropped");
         // In a child the guard is good for nothing, and a note takes a lock.
-        if let Some(lent) = &lent
-            && !self.shared.is_forked()
-        {
-            self.shared.attach(lent, place);
+        if !self.shared.is_forked() {
+            self.shared.attach(&lent, place);
         }
-        Guard::new(Owner::Owned(Arc::clone(&self.shared)), lent)
+        Guard::owned(Arc::clone(&self.shared), lent)
     }
 }
 

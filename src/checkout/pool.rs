@@ -23,6 +23,7 @@ pub(crate) struct Settings {
     /// The most that the limit can be raised to.
     pub(crate) ceiling: usize,
     pub(crate) max_waiters: usize,
+    pub(crate) checkout_timeout: Duration,
     /// For how long newcomers may overtake the waiter at the head of the queue.
     pub(crate) overtaking: Duration,
     pub(crate) idle_limit: Option<Duration>,
@@ -34,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) log: Arc<Log>,
     /// One hold in so many is timed; 0 = none.
     pub(crate) hold_sampling: u32,
+    /// Asked when somebody has waited and may have a connection: why it gets none after all.
+    pub(crate) refusal: Box<dyn Fn() -> Option<CheckoutError> + Send + Sync>,
     pub(crate) metrics: RoleMetrics,
     /// r2d2's thread, shared by the roles.
     pub(crate) opener: Arc<ScheduledThreadPool>,
@@ -46,6 +49,8 @@ pub(crate) struct Settings {
 pub(crate) enum Wait {
     /// Not at all.
     Never,
+    /// As long as the settings say.
+    Usual,
     AtMost(Duration),
     /// As `AtMost`, for the pool's own threads, which no limit on the number of waiters keeps out.
     AlwaysAdmitted(Duration),
@@ -66,7 +71,7 @@ impl<M: Manage> Pool<M> {
         self.shared.fill()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn check_out(
         &self,
         wait: Wait,

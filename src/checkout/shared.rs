@@ -3,6 +3,10 @@
 //! [`Dispatch`] decides; here connections are opened, inspected, timed and closed, all of it without
 //! any lock. Whoever has a slot's connection in hand, or the right to open it, owns what is noted and
 //! counted for that slot.
+//!
+//! A checkout that finds a connection idle is one function without a call, and so is its check-in: what
+//! they do takes no longer than to pass a guard through memory between two. Hence `inline(always)`, here
+//! and in what they use, and the rest apart.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,6 +50,8 @@ pub(super) struct Lent<M: Manage> {
     until_timed: u32,
     /// When the present hold began, if it is timed.
     timed_since: Option<clock::Moment>,
+    /// While it is held by a guard that borrows no pool.
+    pub(super) keeps: Option<Arc<Shared<M>>>,
 }
 
 pub(super) struct Shared<M: Manage> {
@@ -119,7 +125,7 @@ impl<M: Manage> Shared<M> {
 
 /// The checkout.
 impl<M: Manage> Shared<M> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn check_out(
         self: &Arc<Self>,
         wait: Wait,
@@ -193,7 +199,13 @@ impl<M: Manage> Shared<M> {
                 self.say_if_slow(place, started);
             }
         }
-        result.map(|(lent, _)| lent)
+        let (lent, _) = result?;
+        if let Some(refusal) = (self.settings.refusal)() {
+            self.keep_from_being_given_up(&lent);
+            self.check_in(lent);
+            return Err(refusal);
+        }
+        Ok(lent)
     }
 
     fn say_if_slow(&self, place: Place, started: Instant) {
@@ -211,13 +223,13 @@ impl<M: Manage> Shared<M> {
         place: Place,
         started: Instant,
     ) -> Result<(Box<Lent<M>>, CheckoutOutcome), CheckoutError> {
+        // A deadline too far away to be represented is none.
+        let within = |limit| started.checked_add(limit);
         let (deadline, asker) = match wait {
             Wait::Never => (Some(started), None),
-            // A deadline too far away to be represented is none.
-            Wait::AtMost(limit) => (started.checked_add(limit), Some(Asker::current(place))),
-            Wait::AlwaysAdmitted(limit) => {
-                (started.checked_add(limit), Some(Asker::current(place).admitted()))
-            }
+            Wait::Usual => (within(self.settings.checkout_timeout), Some(Asker::current(place))),
+            Wait::AtMost(limit) => (within(limit), Some(Asker::current(place))),
+            Wait::AlwaysAdmitted(limit) => (within(limit), Some(Asker::current(place).admitted())),
         };
         let waiter = match self.dispatch.ask(asker, clock::at(started)) {
             Answer::Connection(mut lent) => {
@@ -269,7 +281,7 @@ impl<M: Manage> Shared<M> {
         Ok((lent, CheckoutOutcome::Waited))
     }
 
-    #[inline]
+    #[inline(always)]
     fn begin_hold(&self, lent: &mut Lent<M>, place: Place) {
         self.time_hold(lent);
         self.dispatch.note(lent.slot).hold(place, clock::coarse());
@@ -335,6 +347,7 @@ impl<M: Manage> Shared<M> {
                     generation,
                     until_timed: 1,
                     timed_since: None,
+                    keeps: None,
                 }))
             }
             Err(_) => {
@@ -376,10 +389,10 @@ impl<M: Manage> Shared<M> {
 /// The check-in.
 impl<M: Manage> Shared<M> {
     /// Inspects, then hands on, parks or closes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn check_in(&self, mut lent: Box<Lent<M>>) {
         if !self.is_current(&lent) {
-            return self.close_given_up(*lent);
+            return self.close_given_up(lent);
         }
         let connection = &mut lent.connection.connection;
         // A panic here would leave the holder's name and the room behind.
@@ -419,10 +432,10 @@ impl<M: Manage> Shared<M> {
         self.counts.hold(slot, clock::nanoseconds_since(since));
     }
 
-    #[inline]
+    #[inline(always)]
     fn give(&self, lent: Box<Lent<M>>) {
         if let Some(lent) = self.dispatch.give(lent.slot, lent) {
-            self.close_surplus(*lent);
+            self.close_surplus(lent);
         }
     }
 
@@ -453,8 +466,10 @@ impl<M: Manage> Shared<M> {
 
     /// The slot has another connection by now.
     #[cold]
-    fn close_given_up(&self, lent: Lent<M>) {
-        self.close_connection(lent, CloseReason::Leaked);
+    #[inline(never)]
+    #[allow(clippy::boxed_local)] // As of `replace`.
+    fn close_given_up(&self, lent: Box<Lent<M>>) {
+        self.close_connection(*lent, CloseReason::Leaked);
     }
 
     /// Returns its slot, which is to be vacated.
@@ -496,10 +511,11 @@ impl<M: Manage> Shared<M> {
     /// What the dispatch did not want back.
     #[cold]
     #[inline(never)]
-    fn close_surplus(&self, lent: Lent<M>) {
+    #[allow(clippy::boxed_local)] // As of `replace`.
+    fn close_surplus(&self, lent: Box<Lent<M>>) {
         let closed = self.dispatch.is_closed();
         let reason = if closed { CloseReason::PoolClosed } else { CloseReason::Resized };
-        let slot = self.close_connection(lent, reason);
+        let slot = self.close_connection(*lent, reason);
         self.dispatch.vacate_surplus(slot);
         if self.dispatch.miss() {
             self.ask_for_refill();

@@ -72,24 +72,31 @@ impl<T> Slots<T> {
     /// possible.
     ///
     /// It may overlook one that is put back at the same time.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_likely(&self, count: usize) -> Option<T> {
         if count == 1 {
             return self.take_if_it_looks_idle(0);
         }
-        let mut favourite = threads::last_slot(self.number);
-        if favourite >= count {
-            // Spread the threads from the start.
-            favourite = threads::number() as usize % count;
-            threads::set_last_slot(self.number, favourite);
-        }
-        self.take_if_it_looks_idle(favourite).or_else(|| {
-            let mut others = (favourite + 1..count).chain(0..favourite);
-            others.find_map(|slot| {
-                let connection = self.take_if_it_looks_idle(slot)?;
-                threads::set_last_slot(self.number, slot);
-                Some(connection)
-            })
+        let favourite = threads::last_slot(self.number);
+        let likely = if favourite < count { self.take_if_it_looks_idle(favourite) } else { None };
+        likely.or_else(|| self.take_another(favourite, count))
+    }
+
+    #[inline(never)]
+    fn take_another(&self, favourite: usize, count: usize) -> Option<T> {
+        let (first, last) = match favourite < count {
+            true => (favourite + 1, favourite),
+            false => {
+                // Spread the threads from the start.
+                let first = threads::number() as usize % count;
+                (first, first)
+            }
+        };
+        let mut others = (first..count).chain(0..last);
+        others.find_map(|slot| {
+            let connection = self.take_if_it_looks_idle(slot)?;
+            threads::set_last_slot(self.number, slot);
+            Some(connection)
         })
     }
 
@@ -99,7 +106,7 @@ impl<T> Slots<T> {
     }
 
     /// An exchange would take the cache line away from the slot's user; a look does not.
-    #[inline]
+    #[inline(always)]
     fn take_if_it_looks_idle(&self, slot: usize) -> Option<T> {
         let slot = &self.slots[slot];
         if slot.note.looks_idle() { slot.idle.swap(None) } else { None }

@@ -5,13 +5,12 @@
 //! come and to those who were waiting.
 
 use std::panic::Location;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Pool;
 use crate::checkout::{RolePool, Wait};
 use crate::error::{CheckoutError, CheckoutErrorKind, Error};
-use crate::sqlite::{Damage, Manager, ReadGuard, Role, WriteGuard};
+use crate::sqlite::{Manager, ReadGuard, Role, WriteGuard};
 use crate::who::Place;
 
 /// Each waits in order of arrival, at most for `checkout_timeout` unless it says
@@ -31,7 +30,7 @@ impl Pool {
     #[inline]
     #[track_caller]
     pub fn read(&self) -> Result<ReadGuard<'_>, CheckoutError> {
-        self.read_within(self.usual_wait())
+        self.read_within(Wait::Usual)
     }
 
     /// Checks out a query-only connection if one is idle and nobody waits; never waits.
@@ -85,8 +84,7 @@ impl Pool {
     pub fn read_owned(&self) -> Result<ReadGuard<'static>, CheckoutError> {
         let place = Location::caller();
         self.check_damage(Role::Read)?;
-        let guard = self.inner.readers.check_out_owned(self.usual_wait(), place)?;
-        self.check_damage_again(Role::Read)?;
+        let guard = self.inner.readers.check_out_owned(Wait::Usual, place)?;
         Ok(ReadGuard::new(guard, place))
     }
 
@@ -105,7 +103,7 @@ impl Pool {
     #[inline]
     #[track_caller]
     pub fn write(&self) -> Result<WriteGuard<'_>, CheckoutError> {
-        self.write_within(self.usual_wait())
+        self.write_within(Wait::Usual)
     }
 
     /// Checks out the writing connection if it is idle and nobody waits; never waits.
@@ -157,8 +155,7 @@ impl Pool {
     pub fn write_owned(&self) -> Result<WriteGuard<'static>, CheckoutError> {
         let place = Location::caller();
         self.check_damage(Role::Write)?;
-        let guard = self.writer()?.check_out_owned(self.usual_wait(), place)?;
-        self.check_damage_again(Role::Write)?;
+        let guard = self.writer()?.check_out_owned(Wait::Usual, place)?;
         Ok(WriteGuard::new(guard, place))
     }
 
@@ -167,9 +164,8 @@ impl Pool {
     fn read_within(&self, wait: Wait) -> Result<ReadGuard<'_>, CheckoutError> {
         let place = Location::caller();
         self.check_damage(Role::Read)?;
-        let guard = self.inner.readers.check_out(wait, place)?;
-        self.check_damage_again(Role::Read)?;
-        Ok(ReadGuard::new(guard, place))
+        let guard = self.inner.readers.check_out(wait, place);
+        guard.map(|guard| ReadGuard::new(guard, place))
     }
 
     #[inline]
@@ -178,35 +174,27 @@ impl Pool {
         let place = Location::caller();
         self.check_damage(Role::Write)?;
         let guard = self.writer()?.check_out(wait, place)?;
-        self.check_damage_again(Role::Write)?;
         Ok(WriteGuard::new(guard, place))
     }
 
-    /// Refuses when SQLite has found the database damaged.
+    /// Refuses when SQLite has found the database damaged. Those who waited when it was found get
+    /// their turn, and the same refusal instead of the connection.
     #[inline]
     fn check_damage(&self, role: Role) -> Result<(), CheckoutError> {
-        self.check_damage_again(role).inspect_err(|_| {
-            self.inner.recipe.metrics.checkout_refused_for_damage(role as usize);
-        })
-    }
-
-    /// As [`check_damage`](Self::check_damage), for those who waited when the damage was found: they
-    /// get their turn, and this instead of the connection. They have been counted.
-    #[inline]
-    fn check_damage_again(&self, role: Role) -> Result<(), CheckoutError> {
         match self.inner.recipe.damage.get() {
             None => Ok(()),
-            Some(damage) => self.refuse_damaged(role, damage),
+            Some(_) => self.refuse_damaged(role),
         }
     }
 
     #[cold]
-    fn refuse_damaged(&self, role: Role, damage: &Arc<Damage>) -> Result<(), CheckoutError> {
+    fn refuse_damaged(&self, role: Role) -> Result<(), CheckoutError> {
         // In a child that is the first thing to know, and said by the checkout.
         if self.is_forked() {
             return Ok(());
         }
-        Err(CheckoutError::damaged(role.name(), Arc::clone(damage) as _))
+        self.inner.recipe.metrics.checkout_refused_for_damage(role as usize);
+        self.inner.recipe.refusal(role).map_or(Ok(()), Err)
     }
 
     fn writer(&self) -> Result<&RolePool<Manager>, CheckoutError> {
@@ -239,7 +227,6 @@ impl Pool {
             deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
         self.check_damage(Role::Write)?;
         let guard = self.writer()?.check_out(Wait::AtMost(left), place)?;
-        self.check_damage_again(Role::Write)?;
         Ok(WriteGuard::new(guard, place))
     }
 
@@ -249,10 +236,5 @@ impl Pool {
             Ok(writer) => writer.refuse(kind, started).into(),
             Err(error) => error.into(),
         }
-    }
-
-    #[inline]
-    fn usual_wait(&self) -> Wait {
-        Wait::AtMost(self.config().checkout_timeout)
     }
 }

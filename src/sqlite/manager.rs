@@ -27,7 +27,7 @@ use super::session::Session;
 use super::views::Views;
 use super::wal::Wal;
 use crate::config::{Access, PoolConfig};
-use crate::error::{BoxError, ConnectError, is_busy};
+use crate::error::{BoxError, CheckoutError, ConnectError, is_busy};
 use crate::ffi::{Handle, Hooks, learn_hooks};
 use crate::log::Log;
 use crate::metrics::PoolMetrics;
@@ -107,6 +107,12 @@ pub(crate) struct Recipe {
 }
 
 impl Recipe {
+    /// Why no connection is to be lent any more.
+    pub(crate) fn refusal(&self, role: Role) -> Option<CheckoutError> {
+        let damage = self.damage.get()?;
+        Some(CheckoutError::damaged(role.name(), Arc::clone(damage) as _))
+    }
+
     /// The hooks that `on_connect` sets on connections of this role.
     pub(super) fn hooks(&self, role: Role) -> Hooks {
         self.hooks[role as usize].get().copied().unwrap_or_default()

@@ -39,7 +39,6 @@ pub use transaction::{Transaction, TryCommitError};
 
 pub(crate) use batch::{Batch, Panic, Part};
 pub(crate) use checkpoint::{Checkpointing, PreparedCheckpoints};
-pub(crate) use damage::Damage;
 pub(crate) use manager::{Manager, OnConnect, Recipe};
 pub(crate) use read_only::LeaveNoTrace;
 pub(crate) use transaction::{Hook, run_hooks};
