@@ -23,12 +23,29 @@ fn spoil(mut guard: WriteGuard<'_>) {
 }
 
 /// A pool whose connections cannot be opened while the switch is on.
-fn switched(on_fault: fn() -> Result<(), BoxError>) -> (Pool, Arc<AtomicBool>) {
+fn switched(
+    on_fault: impl Fn() -> Result<(), BoxError> + Send + Sync + 'static,
+) -> (Pool, Arc<AtomicBool>) {
     let faulty = Arc::new(AtomicBool::new(false));
     let switch = Arc::clone(&faulty);
     let builder = Pool::builder()
         .on_connect(move |_, _| if switch.load(Ordering::Relaxed) { on_fault() } else { Ok(()) });
     (testing::temporary_with(builder).unwrap(), faulty)
+}
+
+/// A pool whose writer could not be opened again for long, and now can.
+fn after_a_lasting_fault() -> Pool {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&attempts);
+    let (pool, faulty) = switched(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        Err("the key server is away".into())
+    });
+    faulty.store(true, Ordering::Relaxed);
+    spoil(pool.write().unwrap());
+    until("it has been tried often", || attempts.load(Ordering::Relaxed) >= 6);
+    faulty.store(false, Ordering::Relaxed);
+    pool
 }
 
 struct PanicsWhenDropped;
@@ -106,16 +123,8 @@ fn an_error_that_cannot_be_written_loses_no_place() {
 
 #[test]
 fn connections_can_be_had_soon_after_a_lasting_fault_is_gone() {
-    static ATTEMPTS: AtomicUsize = AtomicUsize::new(0);
-    let (pool, faulty) = switched(|| {
-        ATTEMPTS.fetch_add(1, Ordering::Relaxed);
-        Err("the key server is away".into())
-    });
-    faulty.store(true, Ordering::Relaxed);
-    spoil(pool.write().unwrap());
     // By then the pauses of a back-off without a low bound are longer than a checkout waits.
-    until("it has been tried often", || ATTEMPTS.load(Ordering::Relaxed) >= 6);
-    faulty.store(false, Ordering::Relaxed);
+    let pool = after_a_lasting_fault();
     assert!(pool.write().is_ok());
 }
 
@@ -139,16 +148,8 @@ fn timeouts_of_zero_do_not_keep_a_pool_from_opening() {
 
 #[test]
 fn nobody_has_to_ask_for_what_could_not_be_reopened_for_long() {
-    static ATTEMPTS: AtomicUsize = AtomicUsize::new(0);
-    let (pool, faulty) = switched(|| {
-        ATTEMPTS.fetch_add(1, Ordering::Relaxed);
-        Err("the key server is away".into())
-    });
-    faulty.store(true, Ordering::Relaxed);
-    spoil(pool.write().unwrap());
-    // Housekeeping does not wait for so many.
-    until("it has been tried often", || ATTEMPTS.load(Ordering::Relaxed) >= 6);
-    faulty.store(false, Ordering::Relaxed);
+    // By then housekeeping has given up its first try.
+    let pool = after_a_lasting_fault();
     until("it is opened again", || pool.status().write.unwrap().idle == 1);
 }
 
