@@ -67,6 +67,7 @@ fn keep_house<M: Manage>(
                     role.report_long_holds();
                     role.give_up_leaks();
                     role.publish_metrics();
+                    role.calm_down();
                     // What could not be opened the last time.
                     role.refill();
                 });

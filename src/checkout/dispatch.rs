@@ -16,6 +16,15 @@
 //! lock. Later waiters find the gate shut already. `tests/loom` tries this: of two threads all
 //! interleavings, of three all of some models and of others all with up to four preemptions.
 //!
+//! **Calm.** An exchange is a third of what a checkout costs, and where nobody ever waits it is made for
+//! nobody. So the gate also says whether all is calm: a check-in then stores its connection, and looks at
+//! the gate again. Who shuts a gate that is calm makes a [fence](super::sync::asymmetric_fence) in all
+//! threads before it looks into the slots. A check-in either has stored before that fence, and its
+//! connection is found, or looks after it, and does not see the same gate any more. From then on check-ins
+//! make exchanges, until housekeeping finds that nobody has had to ask for a while: the fence takes
+//! microseconds, and is made once for each such time and not for each waiter. Where the system has none
+//! it is never calm.
+//!
 //! **Another limit.** There are more slots than the limit, up to a ceiling; those in force are the
 //! first ones, and the gate, while it is open, says how many. A shrink sets the gate before it
 //! exchanges the slots that are out of force, so for them the same holds as above: a connection that
@@ -33,10 +42,31 @@ use super::clock;
 use super::holders::{Asker, Note};
 use super::queue::{Message, Queue, Told, Turn, Waiter};
 use super::slots::Slots;
-use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering};
+use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, asymmetric_fence};
 
-/// The gate, where it does not say how many slots are in force.
-const SHUT: usize = 0;
+/// What checkouts and check-ins look at: how many slots are in force if nobody waits, the pool is not
+/// closed and no more connections are out than the limit allows; and whether it is calm.
+#[derive(Clone, Copy, PartialEq)]
+struct Gate(usize);
+
+impl Gate {
+    const SHUT: Self = Self(0);
+
+    fn open(in_force: usize, calm: bool) -> Self {
+        Self(in_force << 1 | usize::from(calm))
+    }
+
+    /// How many slots are in force; 0 = it is shut.
+    #[inline]
+    fn in_force(self) -> usize {
+        self.0 >> 1
+    }
+
+    #[inline]
+    fn is_calm(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
 
 /// For how long a waiter keeps its core busy, at most once for each invitation. A thread takes about
 /// as long to wake. Only where holders cannot use all cores: else it would be one of theirs.
@@ -83,6 +113,10 @@ struct State<T> {
     closing: usize,
     /// How many connections were closed for a fault and are to be opened again.
     missing: usize,
+    /// Check-ins may be stores: who shuts the gate has to make a fence.
+    calm: bool,
+    /// Somebody has asked since housekeeping last looked.
+    asked: bool,
     closed: bool,
 }
 
@@ -111,8 +145,7 @@ impl<T> State<T> {
 /// Hands out at most as many `T` as the limit allows, each to one owner.
 pub(super) struct Dispatch<T> {
     slots: Slots<T>,
-    /// How many slots are in force if nobody waits, the pool is not closed and no more connections are
-    /// out than the limit allows; else [`SHUT`]. Written under the lock of `state`.
+    /// A [`Gate`]. Written under the lock of `state`.
     gate: AtomicUsize,
     /// So many slots have ever been in force. Written under the lock of `state`.
     reach: AtomicUsize,
@@ -140,11 +173,13 @@ impl<T> Dispatch<T> {
             retired: (limit..ceiling).collect(),
             closing: 0,
             missing: 0,
+            calm: asymmetric_fence::is_available(),
+            asked: false,
             closed: false,
         };
         Self {
             slots: Slots::new(ceiling),
-            gate: AtomicUsize::new(limit),
+            gate: AtomicUsize::new(Gate::open(limit, state.calm).0),
             reach: AtomicUsize::new(limit),
             state: Mutex::new(state),
             all_gone: Condvar::new(),
@@ -157,8 +192,8 @@ impl<T> Dispatch<T> {
     /// An idle connection, if there is one and nobody waits.
     #[inline(always)]
     pub(super) fn take(&self) -> Option<T> {
-        match self.gate.load(Ordering::Acquire) {
-            SHUT => None,
+        match self.gate().in_force() {
+            0 => None,
             in_force => self.slots.take_likely(in_force),
         }
     }
@@ -168,9 +203,15 @@ impl<T> Dispatch<T> {
     #[must_use]
     #[inline(always)]
     pub(super) fn give(&self, slot: usize, mut connection: T) -> Option<T> {
-        if slot < self.gate.load(Ordering::Acquire) {
-            self.slots.put(slot, connection);
-            if slot < self.gate.load(Ordering::Acquire) {
+        let gate = self.gate();
+        if slot < gate.in_force() {
+            if gate.is_calm() {
+                self.slots.put_by_a_store(slot, connection);
+                asymmetric_fence::light();
+            } else {
+                self.slots.put(slot, connection);
+            }
+            if self.gate() == gate {
                 return None;
             }
             // Somebody has begun to wait, or the pool has become smaller, and this slot may have been
@@ -178,6 +219,11 @@ impl<T> Dispatch<T> {
             connection = self.slots.take(slot)?;
         }
         self.give_in_turn(slot, connection)
+    }
+
+    #[inline(always)]
+    fn gate(&self) -> Gate {
+        Gate(self.gate.load(Ordering::Acquire))
     }
 
     #[cold]
@@ -209,9 +255,10 @@ impl<T> Dispatch<T> {
         if state.closed {
             return Answer::Closed;
         }
+        state.asked = true;
         if state.queue.is_empty() {
             // In this order: see the head of this file.
-            self.gate.store(SHUT, Ordering::Release);
+            self.shut(&mut state);
             if let Some(connection) = self.slots.take_any(state.limit) {
                 self.set_gate(&state);
                 return Answer::Connection(connection);
@@ -373,8 +420,16 @@ impl<T> Dispatch<T> {
     fn set_gate(&self, state: &State<T>) {
         let too_many = state.too_many(self.slots.len());
         let open = state.queue.is_empty() && !state.closed && !too_many;
-        let gate = if open { state.limit } else { SHUT };
-        self.gate.store(gate, Ordering::Release);
+        let gate = if open { Gate::open(state.limit, state.calm) } else { Gate::SHUT };
+        self.gate.store(gate.0, Ordering::Release);
+    }
+
+    /// To look into the slots afterwards.
+    fn shut(&self, state: &mut State<T>) {
+        self.gate.store(Gate::SHUT.0, Ordering::Release);
+        if std::mem::take(&mut state.calm) {
+            asymmetric_fence::heavy();
+        }
     }
 }
 
@@ -386,7 +441,7 @@ impl<T> Dispatch<T> {
         let mut told = Told::nobody();
         let mut state = self.state.lock();
         state.closed = true;
-        self.set_gate(&state);
+        self.shut(&mut state);
         let mut idle = std::mem::take(&mut state.spare);
         let slots = 0..self.slots.len();
         idle.extend(slots.filter_map(|slot| Some((slot, self.slots.take(slot)?))));
@@ -413,7 +468,7 @@ impl<T> Dispatch<T> {
         let before = std::mem::replace(&mut state.limit, limit);
         self.reach.store(self.reach.load(Ordering::Relaxed).max(limit), Ordering::Relaxed);
         // In this order: see the head of this file.
-        self.gate.store(SHUT, Ordering::Release);
+        self.shut(state);
         let mut surplus: Vec<(usize, T)> = (limit..before)
             .filter_map(|slot| Some((slot, self.slots.take(slot)?)))
             .chain(state.spare.extract_if(.., |(slot, _)| *slot >= limit))
@@ -462,6 +517,16 @@ impl<T> Dispatch<T> {
             self.all_gone.notify_one();
         }
         gone
+    }
+
+    /// Calm returns, if nobody has asked since this was last called.
+    pub(super) fn calm_down(&self) {
+        let mut state = self.state.lock();
+        let asked = std::mem::take(&mut state.asked);
+        if !asked && !state.calm && asymmetric_fence::is_available() {
+            state.calm = true;
+            self.set_gate(&state);
+        }
     }
 
     /// Room that nobody has asked for, to open a connection ahead of time.

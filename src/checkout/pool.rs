@@ -126,6 +126,11 @@ impl<M: Manage> Pool<M> {
         self.shared.refill();
     }
 
+    /// Makes check-ins cheaper again when nobody has had to ask for a connection lately.
+    pub(crate) fn calm_down(&self) {
+        self.shared.dispatch.calm_down();
+    }
+
     /// Hands what was counted to the recorder.
     pub(crate) fn publish_metrics(&self) {
         self.shared.publish_metrics();

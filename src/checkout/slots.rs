@@ -1,13 +1,15 @@
 //! The idle connections, one slot each, taken and put back without a lock.
 //!
-//! A slot holds a connection or nothing, and both ways are one atomic exchange. A thread tries the
+//! A slot holds a connection or nothing, and both ways are one atomic access. A thread tries the
 //! slot it had last (of this pool) first: its connection's caches are warm and no other thread's
 //! write to that slot is in the way, so the cost is the same for one thread and for many. Only then
 //! it looks at the others.
 //!
-//! That each way is an exchange, and not a load that may be followed by one, carries the proof that
-//! no wake-up is lost; see [`Dispatch`](super::dispatch::Dispatch).
+//! A connection may also be put back by a store, which costs a fraction of an exchange but says nothing
+//! about who else has looked into the slot. When that will do is for
+//! [`Dispatch`](super::dispatch::Dispatch) to know: that no wake-up is lost rests on how the two ways meet.
 
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicUsize as StdAtomicUsize, Ordering as StdOrdering};
 
 use crossbeam_utils::CachePadded;
@@ -17,7 +19,9 @@ use super::sync::AtomicCell;
 use super::threads;
 
 struct Slot<T> {
-    idle: AtomicCell<Option<T>>,
+    /// A value that is dropped on its own could not be stored without an exchange, for the sake of what
+    /// it would take the place of.
+    idle: AtomicCell<Option<ManuallyDrop<T>>>,
     note: Note,
 }
 
@@ -59,13 +63,22 @@ impl<T> Slots<T> {
         let slot = &self.slots[slot];
         // Before the exchange, which ends the ownership that allows it.
         slot.note.idle();
-        let before = slot.idle.swap(Some(connection));
+        let before = slot.idle.swap(Some(ManuallyDrop::new(connection)));
         debug_assert!(before.is_none(), "two connections in one slot");
     }
 
+    /// As [`put`](Self::put), by a store.
+    #[inline]
+    pub(super) fn put_by_a_store(&self, slot: usize, connection: T) {
+        let slot = &self.slots[slot];
+        slot.note.idle();
+        slot.idle.store(Some(ManuallyDrop::new(connection)));
+    }
+
     /// Takes what is idle in this slot.
+    #[inline]
     pub(super) fn take(&self, slot: usize) -> Option<T> {
-        self.slots[slot].idle.swap(None)
+        self.slots[slot].idle.swap(None).map(ManuallyDrop::into_inner)
     }
 
     /// Takes an idle connection from the first `count` slots, the calling thread's last one if
@@ -108,7 +121,12 @@ impl<T> Slots<T> {
     /// An exchange would take the cache line away from the slot's user; a look does not.
     #[inline(always)]
     fn take_if_it_looks_idle(&self, slot: usize) -> Option<T> {
-        let slot = &self.slots[slot];
-        if slot.note.looks_idle() { slot.idle.swap(None) } else { None }
+        if self.slots[slot].note.looks_idle() { self.take(slot) } else { None }
+    }
+}
+
+impl<T> Drop for Slots<T> {
+    fn drop(&mut self) {
+        (0..self.len()).for_each(|slot| drop(self.take(slot)));
     }
 }

@@ -7,6 +7,7 @@
 use std::hint;
 use std::time::Instant;
 
+pub(crate) use crate::ffi::asymmetric_fence;
 pub(crate) use crossbeam_utils::atomic::AtomicCell;
 pub(crate) use parking_lot::{Mutex, MutexGuard};
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};

@@ -5,10 +5,12 @@
 //! * `probe`: what has been changed on a connection, as far as only C functions can tell.
 //! * `close`: closing a connection on which statements were forgotten.
 //! * `fork`: noticing that this process is a child.
+//! * `asymmetric_fence`: a memory fence in all threads at once, for which the kernel is asked.
 //!
 //! `.ci/run` runs the tests of check-in and of the busy handler under Valgrind.
 #![allow(unsafe_code)]
 
+pub(crate) mod asymmetric_fence;
 mod close;
 mod fork;
 mod handle;

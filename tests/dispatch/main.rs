@@ -18,7 +18,9 @@ mod sync;
 #[path = "../../src/checkout/threads.rs"]
 mod threads;
 
+mod calm;
 mod clock;
+mod ffi;
 mod model;
 #[path = "../../src/who.rs"]
 mod who;
@@ -51,6 +53,7 @@ enum Step {
     /// Somebody finds that a waiter waits in vain.
     Refuse(usize),
     TimePasses(u64),
+    CalmDown,
     Resize(usize),
     Close,
 }
@@ -66,6 +69,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => number.clone().prop_map(Step::DeadlinePasses),
         1 => number.prop_map(Step::Refuse),
         4 => (1..20_u64).prop_map(Step::TimePasses),
+        1 => Just(Step::CalmDown),
         1 => (1..=CEILING).prop_map(Step::Resize),
     ]
 }
@@ -129,6 +133,8 @@ impl Run {
                 assert_eq!(refused, self.model.refuse(at, clock::now()), "not if it has its turn");
             }
             Step::TimePasses(by) => clock::advance(by),
+            // It changes nothing that can be seen.
+            Step::CalmDown => self.dispatch.calm_down(),
             Step::Resize(limit) => {
                 let surplus = self.dispatch.resize(limit);
                 assert_eq!(surplus.is_none(), self.model.closed);

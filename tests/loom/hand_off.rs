@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::Ask::{self, Impatiently, Patiently, Try};
-use crate::{Connection, Depth, Model, OVERTAKING, explore};
+use crate::{Connection, Depth, Model, OVERTAKING, explore, sync};
 
 const TWO: Depth = Depth::All;
 const THREE: Depth = Depth::UpTo(2);
@@ -86,6 +86,18 @@ fn tries_and_returns(model: &Model) {
     }
 }
 
+/// The first wait ends the calm, in vain; the second finds that it has ended.
+fn waits_for_a_while_and_again(model: &Model) {
+    match model.ask(Impatiently) {
+        Some(connection) => model.check_in(connection),
+        None => waits(model),
+    }
+}
+
+fn calms_down(model: &Model) {
+    model.dispatch.calm_down();
+}
+
 fn closes(model: &Model) {
     for (slot, _) in model.dispatch.close() {
         model.open.fetch_sub(1, Ordering::Relaxed);
@@ -112,14 +124,27 @@ fn with_two_held(depth: Depth, threads: &[fn(&Model)]) {
     }
 }
 
+/// From calm, as a pool begins.
+fn calmly(explored: impl FnOnce()) {
+    sync::set_calm(true);
+    explored();
+    sync::set_calm(false);
+}
+
 #[test]
 fn two_threads_in_all_interleavings() {
+    two_threads();
+    calmly(two_threads);
+}
+
+fn two_threads() {
     with_one_held(TWO, &[returns, waits_and_returns]);
     with_one_held(TWO, &[returns, waits_for_a_while_and_returns]);
     with_one_held(TWO, &[returns, comes_and_returns]);
     with_one_held(TWO, &[returns, tries_and_returns]);
     with_one_held(TWO, &[breaks, waits_and_returns]);
     with_one_held(TWO, &[breaks, waits_for_a_while_and_returns]);
+    with_one_held(TWO, &[returns, waits_for_a_while_and_again]);
     with_one_held(TWO, &[returns, closes]);
     with_two_held(TWO, &[returns_both, shrinks]);
     with_two_held(TWO, &[returns_both, waits]);
@@ -128,6 +153,16 @@ fn two_threads_in_all_interleavings() {
 #[test]
 fn a_return_beside_a_wait_and_a_deadline() {
     with_one_held(THREE, &[returns, waits, waits_for_a_while_and_returns]);
+}
+
+#[test]
+fn a_return_beside_a_wait_and_a_deadline_that_end_the_calm() {
+    calmly(|| with_one_held(THREE, &[returns, waits, waits_for_a_while_and_returns]));
+}
+
+#[test]
+fn a_return_beside_a_wait_when_calm_returns() {
+    calmly(|| with_one_held(THREE, &[returns, waits_for_a_while_and_again, calms_down]));
 }
 
 #[test]

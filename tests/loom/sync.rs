@@ -96,15 +96,60 @@ impl Condvar {
     }
 }
 
-/// An exchange that acquires and releases, as the real one.
-pub(crate) struct AtomicCell<T>(loom::sync::Mutex<T>);
+/// An exchange that acquires and releases, and a store that releases, as the real ones.
+///
+/// What is in it is what was put there last. That is no weaker than the real one, as long as a store
+/// comes after the exchange that made room for it; to loom a store and an exchange of two threads have
+/// no order, so it is not asked for the value, but only for who has seen what.
+pub(crate) struct AtomicCell<T> {
+    seen: loom::sync::atomic::AtomicUsize,
+    value: std::sync::Mutex<T>,
+}
 
 impl<T> AtomicCell<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(loom::sync::Mutex::new(value))
+        let seen = loom::sync::atomic::AtomicUsize::new(0);
+        Self { seen, value: std::sync::Mutex::new(value) }
+    }
+
+    pub(crate) fn store(&self, value: T) {
+        self.seen.store(0, Ordering::Release);
+        *self.value.lock().unwrap() = value;
     }
 
     pub(crate) fn swap(&self, value: T) -> T {
-        std::mem::replace(&mut *self.0.lock().unwrap(), value)
+        self.seen.swap(0, Ordering::AcqRel);
+        std::mem::replace(&mut *self.value.lock().unwrap(), value)
+    }
+}
+
+thread_local! {
+    static CALM: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether what is made from now on begins calm.
+pub(crate) fn set_calm(calm: bool) {
+    CALM.set(calm);
+}
+
+/// Of a light and a heavy one, the second has seen what was before the first. So have two light ones
+/// here, which is more than they do, and two checkouts that make neither have not.
+pub(crate) mod asymmetric_fence {
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+
+    loom::lazy_static! {
+        static ref FENCES: AtomicUsize = AtomicUsize::new(0);
+    }
+
+    pub(crate) fn is_available() -> bool {
+        super::CALM.get()
+    }
+
+    pub(crate) fn light() {
+        FENCES.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn heavy() {
+        FENCES.fetch_add(1, Ordering::AcqRel);
     }
 }

@@ -1,0 +1,5 @@
+//! What the dispatch uses of `src/ffi`.
+#![allow(unsafe_code)]
+
+#[path = "../../src/ffi/asymmetric_fence.rs"]
+pub(crate) mod asymmetric_fence;
