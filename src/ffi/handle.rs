@@ -21,6 +21,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, ffi};
 
 use super::close;
+use super::own_statements::{OwnStatement, OwnStatements};
 use super::probe::{self, Hooks};
 use crate::fork::Birthplace;
 
@@ -70,10 +71,12 @@ pub(crate) struct Handle<W: Watch> {
     context: *mut Context<W>,
     /// A statement that goes stale when functions, collations or the authorizer are replaced.
     sentinel: Cell<*mut ffi::sqlite3_stmt>,
+    own_statements: OwnStatements,
     birthplace: Birthplace,
 }
 
-// SAFETY: `context` and `sentinel` belong to the connection, which may be sent; `W` is `Send + Sync`.
+// SAFETY: `context`, `sentinel` and `own_statements` belong to the connection, which may be sent; `W` is
+// `Send + Sync`.
 unsafe impl<W: Watch> Send for Handle<W> {}
 
 impl<W: Watch> Handle<W> {
@@ -83,7 +86,9 @@ impl<W: Watch> Handle<W> {
         let context = Box::into_raw(Box::new(Context { watch, connection: pointer }));
         let connection = ManuallyDrop::new(connection);
         let sentinel = Cell::new(ptr::null_mut());
-        let handle = Self { connection, context, sentinel, birthplace: Birthplace::here() };
+        let own_statements = OwnStatements::default();
+        let birthplace = Birthplace::here();
+        let handle = Self { connection, context, sentinel, own_statements, birthplace };
         handle.install();
         handle
     }
@@ -188,6 +193,13 @@ impl<W: Watch> Handle<W> {
         unsafe { ffi::sqlite3_next_stmt(self.raw(), ptr::null_mut()) }.addr()
     }
 
+    /// Runs one of the pool's own statements.
+    pub(crate) fn run(&self, which: OwnStatement) -> rusqlite::Result<()> {
+        // SAFETY: the handle is valid for the life of `self`, which is not `Sync`; `drop` finalizes
+        // before it closes.
+        unsafe { self.own_statements.run(self.raw(), which) }
+    }
+
     /// Forgets which row was inserted last.
     pub(crate) fn forget_last_insert(&self) {
         // SAFETY: the handle is valid for the life of `self`; the call sets one number in it.
@@ -258,7 +270,7 @@ impl<W: Watch> Drop for Handle<W> {
             return;
         }
         // SAFETY: the connection is still open here. Should it outlive this (SQLite refuses to close
-        // it), it holds no pointer to the context any more. The sentinel is this handle's own.
+        // it), it holds no pointer to the context any more. The statements are this handle's own.
         // The connection is taken once, by this body, and the field is not used again; the context
         // came from `Box::into_raw` and nobody has the pointer any more.
         unsafe {
@@ -268,6 +280,7 @@ impl<W: Watch> Drop for Handle<W> {
             }
             ffi::sqlite3_progress_handler(self.raw(), 0, None, ptr::null_mut());
             ffi::sqlite3_finalize(self.sentinel.get());
+            self.own_statements.finalize();
             close::close(ManuallyDrop::take(&mut self.connection));
             drop(Box::from_raw(self.context));
         }

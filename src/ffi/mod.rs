@@ -4,6 +4,7 @@
 //!   plain `fn(i32) -> bool`, which has no room for the connection it belongs to.
 //! * `probe`: what has been changed on a connection, as far as only C functions can tell.
 //! * `close`: closing a connection on which statements were forgotten.
+//! * `own_statements`: the statements of transactions, kept prepared.
 //! * `fork`: noticing that this process is a child.
 //! * `asymmetric_fence`: a memory fence in all threads at once, for which the kernel is asked.
 //!
@@ -14,10 +15,12 @@ pub(crate) mod asymmetric_fence;
 mod close;
 mod fork;
 mod handle;
+mod own_statements;
 mod probe;
 
 pub(crate) use fork::{count_forks, forks};
 pub(crate) use handle::{Handle, Run, Watch};
+pub(crate) use own_statements::OwnStatement;
 pub(crate) use probe::{
     HeapLimits, Hooks, Switches, has_preupdate_hooks, heap_limits, learn_hooks, set_heap_limits,
     shares_page_cache,

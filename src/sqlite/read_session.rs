@@ -19,7 +19,7 @@ use super::manager::{Recipe, Role};
 use super::read_mark::TELL_EACH;
 use super::suspicion::Suspicion;
 use super::views::ViewNote;
-use crate::ffi::Handle;
+use crate::ffi::{Handle, OwnStatement};
 use crate::fork::FORKED;
 use crate::log::Log;
 use crate::metrics::{Operation, PoolMetrics, Repair, StatementTally};
@@ -165,14 +165,17 @@ impl ReadSession {
     /// Runs one statement that has no parameters and no rows, from the statement cache.
     pub(super) fn run(&self, operation: Operation, sql: &str) -> rusqlite::Result<()> {
         self.busy().during(operation, || {
-            self.watched(|connection| {
-                let mut statement = connection.prepare_cached(sql)?;
-                // `raw_query` rather than `execute`, which refuses statements that may return rows.
-                let mut rows = statement.raw_query();
-                while rows.next()?.is_some() {}
-                Ok(())
-            })
+            self.watched(|connection| connection.prepare_cached(sql)?.raw_execute().map(drop))
         })
+    }
+
+    /// As [`run`](Self::run), of those that are kept prepared.
+    pub(super) fn run_own(
+        &self,
+        operation: Operation,
+        which: OwnStatement,
+    ) -> rusqlite::Result<()> {
+        self.busy().during(operation, || self.watched(|_| self.connection.run(which)))
     }
 
     /// Ends whatever transaction is open; none is fine too.
@@ -184,7 +187,7 @@ impl ReadSession {
         if self.connection.is_autocommit() {
             return Ok(());
         }
-        let result = self.run(Operation::Commit, "ROLLBACK");
+        let result = self.run_own(Operation::Commit, OwnStatement::Rollback);
         if result.is_err() {
             self.condemn();
         }

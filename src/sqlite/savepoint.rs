@@ -11,6 +11,7 @@ use super::session::Session;
 use super::transaction::{Exactly, Hooks};
 use crate::checkout::Pinned;
 use crate::error::{RollbackError, SavepointError};
+use crate::ffi::OwnStatement;
 use crate::metrics::Operation;
 
 /// The depth of what stands for a whole transaction.
@@ -57,7 +58,11 @@ impl<'t> Savepoint<'t> {
             // A SAVEPOINT outside a transaction would begin one, and a DEFERRED one at that.
             return Err(failed(not_open()));
         }
-        session.run(Operation::Write, &format!("SAVEPOINT tenure_{depth}")).map_err(failed)?;
+        let set = match depth {
+            1 => session.run_own(Operation::Write, OwnStatement::Savepoint),
+            _ => session.run(Operation::Write, &format!("SAVEPOINT tenure_{depth}")),
+        };
+        set.map_err(failed)?;
         Ok(Self::at(session, hooks, depth))
     }
 
@@ -135,6 +140,7 @@ impl<'t> Savepoint<'t> {
         let released = match depth {
             // It has none to release; but in a child of the process it is refused like a statement.
             WHOLE => self.session.begin_use(),
+            1 => self.session.run_own(Operation::Write, OwnStatement::Release),
             _ => self.session.run(Operation::Write, &format!("RELEASE tenure_{depth}")),
         };
         released.map_err(failed)?;

@@ -15,6 +15,7 @@ use super::session::Session;
 use super::transaction::{Exactly, begin, not_begun};
 use crate::checkout::Pinned;
 use crate::error::BeginError;
+use crate::ffi::OwnStatement;
 use crate::metrics::{Operation, TransactionKind, TransactionOutcome};
 
 /// A consistent read view. Dropping it ends the view.
@@ -46,9 +47,8 @@ pub struct Snapshot<'g> {
 
 impl<'g> Snapshot<'g> {
     pub(super) fn begin(session: &'g Session) -> Result<Self, BeginError> {
-        begin(session, TransactionKind::Snapshot, "BEGIN DEFERRED")?;
-        let begun = Instant::now();
-        if let Err(source) = session.run(Operation::Begin, "SELECT 1 FROM sqlite_schema LIMIT 1") {
+        let begun = begin(session, TransactionKind::Snapshot, OwnStatement::BeginDeferred)?;
+        if let Err(source) = session.run_own(Operation::Begin, OwnStatement::FirstRead) {
             // A failure condemns the connection by itself.
             let _ = session.roll_back();
             return Err(not_begun(session, TransactionKind::Snapshot, begun, source));

@@ -25,6 +25,7 @@ use super::savepoint::Savepoint;
 use super::session::Session;
 use crate::checkout::Pinned;
 use crate::error::{BeginError, CommitError, RollbackError, SavepointError, is_busy};
+use crate::ffi::OwnStatement;
 use crate::metrics::{Operation, TransactionKind, TransactionOutcome};
 
 /// Between two tries of a COMMIT for which SQLite did not call the busy handler.
@@ -72,11 +73,11 @@ pub struct Transaction<'g> {
 
 impl<'g> Transaction<'g> {
     pub(super) fn begin(session: &'g Session, kind: TransactionKind) -> Result<Self, BeginError> {
-        let sql = match kind {
-            TransactionKind::Exclusive => "BEGIN EXCLUSIVE",
-            _ => "BEGIN IMMEDIATE",
+        let statement = match kind {
+            TransactionKind::Exclusive => OwnStatement::BeginExclusive,
+            _ => OwnStatement::BeginImmediate,
         };
-        begin(session, kind, sql)?;
+        begin(session, kind, statement)?;
         Ok(Self {
             session,
             kind,
@@ -257,7 +258,7 @@ impl<'g> Transaction<'g> {
             if self.session.met_damage() {
                 return Err(CommitError::Damaged);
             }
-            let Err(source) = self.session.run(Operation::Commit, "COMMIT") else {
+            let Err(source) = self.session.run_own(Operation::Commit, OwnStatement::Commit) else {
                 self.session.set_in_transaction(false);
                 self.end(TransactionOutcome::Commit);
                 return Ok(mem::take(&mut *self.hooks.borrow_mut()));
@@ -299,12 +300,13 @@ impl<'g> Transaction<'g> {
     }
 }
 
-/// Runs the statement that begins a transaction, and says what its failure means.
+/// Runs the statement that begins a transaction, and says what its failure means. Returns when it began
+/// to.
 pub(super) fn begin(
     session: &Session,
     kind: TransactionKind,
-    sql: &'static str,
-) -> Result<(), BeginError> {
+    statement: OwnStatement,
+) -> Result<Instant, BeginError> {
     if session.is_forked() {
         session.metrics().forked();
         return Err(BeginError::Forked);
@@ -316,17 +318,17 @@ pub(super) fn begin(
     }
     let began = Instant::now();
     let calls = session.busy().calls();
-    let mut begun = session.run(Operation::Begin, sql);
+    let mut begun = session.run_own(Operation::Begin, statement);
     // SQLite asks the handler whenever the lock for writing is taken. BUSY without that shows that
     // the pool's handler is not there any more.
     let unasked = begun.as_ref().is_err_and(is_busy) && session.busy().calls() == calls;
     if unasked && kind != TransactionKind::Snapshot {
         session.put_busy_handler_back();
-        begun = session.run(Operation::Begin, sql);
+        begun = session.run_own(Operation::Begin, statement);
     }
     begun.map_err(|source| not_begun(session, kind, began, source))?;
     session.set_in_transaction(true);
-    Ok(())
+    Ok(began)
 }
 
 /// Counts what could not be begun, and says why.
@@ -336,16 +338,18 @@ pub(super) fn not_begun(
     began: Instant,
     source: rusqlite::Error,
 ) -> BeginError {
-    if is_busy(&source) {
-        session.metrics().transaction(kind, TransactionOutcome::Busy, None);
-        let (waited, limit) = (began.elapsed(), session.busy().timeout());
-        return match session.busy().was_interrupted() {
-            true => BeginError::Interrupted { waited, source },
-            false => BeginError::Busy { waited, limit, source },
-        };
+    let busy = is_busy(&source);
+    let outcome = if busy { TransactionOutcome::Busy } else { TransactionOutcome::Error };
+    session.metrics().transaction(kind, outcome, None);
+    let (waited, limit) = (began.elapsed(), session.busy().timeout());
+    // Before SQLite has met the lock, or while it waited.
+    let interrupted = source.sqlite_error_code() == Some(ErrorCode::OperationInterrupted)
+        || busy && session.busy().was_interrupted();
+    match (interrupted, busy) {
+        (true, _) => BeginError::Interrupted { waited, source },
+        (false, true) => BeginError::Busy { waited, limit, source },
+        (false, false) => BeginError::Sqlite { source },
     }
-    session.metrics().transaction(kind, TransactionOutcome::Error, None);
-    BeginError::Sqlite { source }
 }
 
 /// All of them, even if one panics; then that panic goes on.
