@@ -130,7 +130,9 @@ pub struct PoolConfig {
     pub trusted_schema: bool,
     /// Forbid SQL that can corrupt the file.
     pub defensive: bool,
-    /// Check the cells of every page when it is read.
+    /// Check the cells of every page when it is read, which finds more of what somebody may have done to
+    /// the file. With `mmap_size_mib` a page is read anew each time it is used, and the check takes a
+    /// third of a point query.
     pub cell_size_check: bool,
     /// The page cache of each connection, in KiB.
     pub cache_size_kib: u32,

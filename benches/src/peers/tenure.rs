@@ -61,7 +61,9 @@ impl Tenure {
             Settings::Equal(Synchronous::Normal) => {
                 builder = builder.synchronous(tenure::Synchronous::Normal);
             }
-            Settings::Recommended => builder = builder.mmap_size_mib(RECOMMENDED_MMAP_MIB),
+            Settings::Recommended => {
+                builder = builder.mmap_size_mib(RECOMMENDED_MMAP_MIB).cell_size_check(false);
+            }
             Settings::Equal(Synchronous::Full) | Settings::Default => {}
         }
         let keeps_statements = recipe.settings != Settings::Default;
