@@ -16,14 +16,16 @@
 //! lock. Later waiters find the gate shut already. `tests/loom` tries this: of two threads all
 //! interleavings, of three all of some models and of others all with up to four preemptions.
 //!
-//! **Calm.** An exchange is a third of what a checkout costs, and where nobody ever waits it is made for
+//! **Calm.** An exchange is a fifth of what a checkout costs, and where nobody ever waits it is made for
 //! nobody. So the gate also says whether all is calm: a check-in then stores its connection, and looks at
 //! the gate again. Who shuts a gate that is calm makes a [fence](super::sync::asymmetric_fence) in all
 //! threads before it looks into the slots. A check-in either has stored before that fence, and its
-//! connection is found, or looks after it, and does not see the same gate any more. From then on check-ins
-//! make exchanges, until housekeeping finds that nobody has had to ask for a while: the fence takes
-//! microseconds, and is made once for each such time and not for each waiter. Where the system has none
-//! it is never calm.
+//! connection is found; or it looks after it, and finds another gate, or the same one calm again, which
+//! the next to shut it fences again. If it finds another it takes the connection back under the lock, by
+//! an exchange: who has taken it meanwhile either has returned it before that, and it is found, or does so
+//! later, and knows of the gate what the lock tells. After the fence check-ins make exchanges, until
+//! housekeeping finds that nobody has had to ask for a while: a fence takes microseconds, and is made once
+//! for each such time and not for each waiter. Where the system has none it is never calm.
 //!
 //! **Another limit.** There are more slots than the limit, up to a ceiling; those in force are the
 //! first ones, and the gate, while it is open, says how many. A shrink sets the gate before it
@@ -202,7 +204,7 @@ impl<T> Dispatch<T> {
     /// smaller; it is the caller's to close.
     #[must_use]
     #[inline(always)]
-    pub(super) fn give(&self, slot: usize, mut connection: T) -> Option<T> {
+    pub(super) fn give(&self, slot: usize, connection: T) -> Option<T> {
         let gate = self.gate();
         if slot < gate.in_force() {
             if gate.is_calm() {
@@ -214,11 +216,19 @@ impl<T> Dispatch<T> {
             if self.gate() == gate {
                 return None;
             }
-            // Somebody has begun to wait, or the pool has become smaller, and this slot may have been
-            // looked into before.
-            connection = self.slots.take(slot)?;
+            return self.give_again(slot);
         }
         self.give_in_turn(slot, connection)
+    }
+
+    /// After the connection of this slot has been put there: somebody has begun to wait, or the pool has
+    /// become smaller, and the slot may have been looked into before.
+    #[cold]
+    fn give_again(&self, slot: usize) -> Option<T> {
+        let state = self.state.lock();
+        // In this order: see the head of this file.
+        let connection = self.slots.take(slot)?;
+        self.give_under(state, slot, connection)
     }
 
     #[inline(always)]
@@ -228,8 +238,16 @@ impl<T> Dispatch<T> {
 
     #[cold]
     fn give_in_turn(&self, slot: usize, connection: T) -> Option<T> {
+        self.give_under(self.state.lock(), slot, connection)
+    }
+
+    fn give_under(
+        &self,
+        mut state: MutexGuard<'_, State<T>>,
+        slot: usize,
+        connection: T,
+    ) -> Option<T> {
         let mut told = Told::nobody();
-        let mut state = self.state.lock();
         let slots = self.slots.len();
         if state.closed || slot >= state.limit || state.too_many(slots) {
             // It counts as gone already, or others would be closed for the same surplus meanwhile.

@@ -25,6 +25,12 @@ struct Slot<T> {
     note: Note,
 }
 
+impl<T> Drop for Slot<T> {
+    fn drop(&mut self) {
+        drop(self.idle.swap(None).map(ManuallyDrop::into_inner));
+    }
+}
+
 /// A fixed number of slots.
 pub(super) struct Slots<T> {
     /// Each on its own cache line, or threads would wait for each other's.
@@ -122,11 +128,5 @@ impl<T> Slots<T> {
     #[inline(always)]
     fn take_if_it_looks_idle(&self, slot: usize) -> Option<T> {
         if self.slots[slot].note.looks_idle() { self.take(slot) } else { None }
-    }
-}
-
-impl<T> Drop for Slots<T> {
-    fn drop(&mut self) {
-        (0..self.len()).for_each(|slot| drop(self.take(slot)));
     }
 }

@@ -31,12 +31,13 @@ pub enum BeginError {
         /// SQLite's code.
         source: rusqlite::Error,
     },
-    /// An [`InterruptHandle`](crate::InterruptHandle) ended the wait for the lock.
+    /// An [`InterruptHandle`](crate::InterruptHandle) stopped it, most often in a wait for another
+    /// connection's lock.
     #[error(
-        "cannot begin: interrupted after {waited:.1?} of waiting for another connection's lock"
+        "cannot begin: interrupted after {waited:.1?} by an interrupt handle of this connection"
     )]
     Interrupted {
-        /// How long it had waited.
+        /// How long it had tried.
         waited: Duration,
         /// SQLite's code.
         source: rusqlite::Error,

@@ -9,22 +9,33 @@
 //! one. Dice, Huang and Yang, "Asymmetric Dekker Synchronization", 2001; in C++ P1202; in Linux
 //! `membarrier`, since 4.14.
 //!
-//! A heavy fence takes some microseconds.
+//! A heavy fence takes some microseconds. Before the first the process has to register, which takes the
+//! kernel some milliseconds where there are threads. A sandbox that does not know the call may refuse it:
+//! then there are no light fences; one that ends the process for it has to be told.
 
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, Ordering, compiler_fence, fence};
+use std::sync::atomic::{AtomicU8, Ordering, compiler_fence, fence};
 use std::thread;
 use std::time::Duration;
 
 /// More than the time in which a processor writes back what it has stored, by some orders of magnitude.
 const WRITTEN_BACK: Duration = Duration::from_millis(1);
 
-/// Whether the kernel makes fences, and has never refused to.
-static AVAILABLE: LazyLock<AtomicBool> = LazyLock::new(|| AtomicBool::new(register()));
+/// Whether the kernel makes fences, and has never refused to. No lock, which a fork could leave locked:
+/// two threads may both register, and nothing comes of it.
+static AVAILABLE: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+const UNKNOWN: u8 = 0;
+const NO: u8 = 1;
+const YES: u8 = 2;
 
 /// Whether a light fence may be relied upon from now on: there are systems without.
 pub(crate) fn is_available() -> bool {
-    AVAILABLE.load(Ordering::Relaxed)
+    if AVAILABLE.load(Ordering::Relaxed) == UNKNOWN {
+        let registered = if register() { YES } else { NO };
+        let _ =
+            AVAILABLE.compare_exchange(UNKNOWN, registered, Ordering::Relaxed, Ordering::Relaxed);
+    }
+    AVAILABLE.load(Ordering::Relaxed) == YES
 }
 
 #[inline(always)]
@@ -40,7 +51,7 @@ pub(crate) fn heavy() {
     let made = in_every_thread() || register() && in_every_thread();
     if !made {
         // Forbidden since, by a sandbox for instance.
-        AVAILABLE.store(false, Ordering::Relaxed);
+        AVAILABLE.store(NO, Ordering::Relaxed);
         thread::sleep(WRITTEN_BACK);
     }
     fence(Ordering::SeqCst);
@@ -59,8 +70,7 @@ fn in_every_thread() -> bool {
 #[cfg(target_os = "linux")]
 fn membarrier(command: libc::c_int) -> bool {
     let (flags, cpu): (libc::c_uint, libc::c_int) = (0, 0);
-    // SAFETY: the call takes three numbers and no address, and changes nothing that a program can see
-    // but the order of its own memory accesses.
+    // SAFETY: the call takes three numbers and no address, and changes nothing in the process's memory.
     unsafe { libc::syscall(libc::SYS_membarrier, command, flags, cpu) == 0 }
 }
 

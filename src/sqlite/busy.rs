@@ -48,8 +48,10 @@ pub(crate) struct Busy {
     calls: AtomicU32,
     /// The handler has given up since somebody asked last.
     gave_up: AtomicBool,
-    /// It gave up because it was interrupted.
+    /// It gave up because it was interrupted, in this operation.
     interrupted: AtomicBool,
+    /// A statement was stopped because its time was over, in this operation.
+    stopped: AtomicBool,
     /// Not to wait for anything, and not to count that.
     without_waiting: AtomicBool,
     /// There is something in `wait`.
@@ -89,6 +91,7 @@ impl Busy {
             calls: AtomicU32::new(0),
             gave_up: AtomicBool::new(false),
             interrupted: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
             without_waiting: AtomicBool::new(false),
             waited: AtomicBool::new(false),
             wait: Mutex::new(None),
@@ -130,6 +133,8 @@ impl Busy {
     pub(super) fn during<T>(&self, operation: Operation, work: impl FnOnce() -> T) -> T {
         self.settle();
         let usual = self.operation.swap(operation as u8, Relaxed);
+        self.interrupted.store(false, Relaxed);
+        self.stopped.store(false, Relaxed);
         let result = work();
         self.settle();
         self.operation.store(usual, Relaxed);
@@ -160,6 +165,11 @@ impl Busy {
     /// Whether the latest wait ended by an interrupt.
     pub(super) fn was_interrupted(&self) -> bool {
         self.interrupted.load(Relaxed)
+    }
+
+    /// Whether the latest operation was stopped because its time was over.
+    pub(super) fn was_stopped(&self) -> bool {
+        self.stopped.load(Relaxed)
     }
 
     /// BUSY came without the handler being asked.
@@ -238,6 +248,7 @@ impl Watch for Busy {
         let over = seen.iter().any(|(_, since)| now - *since >= limit);
         *known = seen;
         if over {
+            self.stopped.store(true, Relaxed);
             self.metrics.statement_timeout(self.role as usize);
         }
         !over
@@ -296,5 +307,13 @@ mod tests {
         assert!(busy.busy(0, false));
         assert!(!busy.busy(1, true));
         assert!(busy.was_interrupted());
+    }
+
+    #[test]
+    fn what_ended_one_operation_is_not_told_of_the_next() {
+        let busy = busy(Duration::from_secs(3600));
+        busy.during(Operation::Begin, || assert!(!busy.busy(0, true)));
+        assert!(busy.was_interrupted());
+        busy.during(Operation::Commit, || assert!(!busy.was_interrupted()));
     }
 }

@@ -342,9 +342,12 @@ pub(super) fn not_begun(
     let outcome = if busy { TransactionOutcome::Busy } else { TransactionOutcome::Error };
     session.metrics().transaction(kind, outcome, None);
     let (waited, limit) = (began.elapsed(), session.busy().timeout());
-    // Before SQLite has met the lock, or while it waited.
-    let interrupted = source.sqlite_error_code() == Some(ErrorCode::OperationInterrupted)
-        || busy && session.busy().was_interrupted();
+    // Before SQLite has met the lock, or while it waited. A statement whose time is over is stopped in
+    // the same way.
+    let interrupted = match source.sqlite_error_code() {
+        Some(ErrorCode::OperationInterrupted) => !session.busy().was_stopped(),
+        _ => busy && session.busy().was_interrupted(),
+    };
     match (interrupted, busy) {
         (true, _) => BeginError::Interrupted { waited, source },
         (false, true) => BeginError::Busy { waited, limit, source },

@@ -166,6 +166,11 @@ fn a_return_beside_a_wait_when_calm_returns() {
 }
 
 #[test]
+fn a_return_beside_a_newcomer_and_two_waits() {
+    calmly(|| with_one_held(THREE, &[returns, comes_and_returns, waits_for_a_while_and_again]));
+}
+
+#[test]
 fn a_return_beside_two_deadlines() {
     with_one_held(THREE, &[returns, waits_for_a_while, waits_for_a_while]);
 }

@@ -98,9 +98,9 @@ impl Condvar {
 
 /// An exchange that acquires and releases, and a store that releases, as the real ones.
 ///
-/// What is in it is what was put there last. That is no weaker than the real one, as long as a store
-/// comes after the exchange that made room for it; to loom a store and an exchange of two threads have
-/// no order, so it is not asked for the value, but only for who has seen what.
+/// The store is an exchange that acquires nothing: to loom a store and an exchange of two threads have no
+/// order, and what comes after them could be found in two orders at once. Unlike a store it hands on what
+/// the exchange before it has released, which processors do anyway.
 pub(crate) struct AtomicCell<T> {
     seen: loom::sync::atomic::AtomicUsize,
     value: std::sync::Mutex<T>,
@@ -113,7 +113,7 @@ impl<T> AtomicCell<T> {
     }
 
     pub(crate) fn store(&self, value: T) {
-        self.seen.store(0, Ordering::Release);
+        self.seen.swap(0, Ordering::Release);
         *self.value.lock().unwrap() = value;
     }
 
