@@ -132,6 +132,8 @@
 //! * The busy handler and the progress handler are the pool's. One that `on_connect` sets is replaced.
 //!   With `checkpoints = "background"` so is the writer's `PRAGMA wal_autocheckpoint`, but not a WAL hook
 //!   of `on_connect`: that one then does the checkpoints, and the pool none.
+//! * On Linux a pool calls `membarrier`. A sandbox may refuse it, and checkouts cost a little more then;
+//!   one that ends the process for a system call it does not know must be told to let it pass.
 //! * `wal_limit_mib` does not hold for one transaction that is larger by itself, while a reader keeps an
 //!   old state of the database, nor, as far as checkpoints do not catch up, against writers of other
 //!   processes. The WAL file keeps its size until the pool is closed: its blocks are used again. Near the
