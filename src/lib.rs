@@ -242,6 +242,7 @@ pub use error::{
     CommitError, ConnectError, DeadlockedHolder, Error, FileProblem, OpenError, ResizeError,
     RollbackError, SavepointError,
 };
+pub use ffi::CachedStatement;
 pub use pool::Pool;
 pub use rusqlite;
 pub use sqlite::{

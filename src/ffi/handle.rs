@@ -18,11 +18,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::Arc;
 
-use rusqlite::{Connection, ffi};
+use rusqlite::{Connection, PrepFlags, ffi};
 
 use super::close;
 use super::own_statements::{OwnStatement, OwnStatements};
 use super::probe::{self, Hooks};
+use super::statement_cache::{CachedStatement, StatementCache};
 use crate::fork::Birthplace;
 
 /// One run of a statement: the same statement run again is another.
@@ -64,31 +65,37 @@ struct Context<W> {
 /// There is no way to a `&mut Connection` from here: exchanging two connections would part one from
 /// the handlers it points to.
 pub(crate) struct Handle<W: Watch> {
-    /// Taken out by `drop`, which closes it.
-    connection: ManuallyDrop<Connection>,
+    /// From `Box::into_raw`, so that the statements which are kept find it where it was, wherever the
+    /// handle goes. Closed by `drop`.
+    connection: *mut Connection,
     /// From `Box::into_raw`; given back by `drop`. SQLite keeps a copy of the pointer, which a `Box`
     /// held here would invalidate each time it is moved.
     context: *mut Context<W>,
     /// A statement that goes stale when functions, collations or the authorizer are replaced.
     sentinel: Cell<*mut ffi::sqlite3_stmt>,
     own_statements: OwnStatements,
+    /// Dropped by `drop`, before the connection.
+    statements: ManuallyDrop<StatementCache>,
     birthplace: Birthplace,
 }
 
-// SAFETY: `context`, `sentinel` and `own_statements` belong to the connection, which may be sent; `W` is
-// `Send + Sync`.
+// SAFETY: `context`, `sentinel`, `own_statements` and `statements` belong to the connection, which is
+// owned by the handle alone and may be sent; `W` is `Send + Sync`. Who has a statement of the cache, and
+// so shares a counter with it, borrows the handle, or has forgotten the statement.
 unsafe impl<W: Watch> Send for Handle<W> {}
 
 impl<W: Watch> Handle<W> {
-    pub(crate) fn new(connection: Connection, watch: Arc<W>) -> Self {
+    /// It keeps so many statements prepared.
+    pub(crate) fn new(connection: Connection, watch: Arc<W>, statements: usize) -> Self {
         // SAFETY: only the pointer is taken; the connection stays open for the life of the handle.
         let pointer = unsafe { connection.handle() };
         let context = Box::into_raw(Box::new(Context { watch, connection: pointer }));
-        let connection = ManuallyDrop::new(connection);
+        let connection = Box::into_raw(Box::new(connection));
         let sentinel = Cell::new(ptr::null_mut());
         let own_statements = OwnStatements::default();
+        let statements = ManuallyDrop::new(StatementCache::new(statements));
         let birthplace = Birthplace::here();
-        let handle = Self { connection, context, sentinel, own_statements, birthplace };
+        let handle = Self { connection, context, sentinel, own_statements, statements, birthplace };
         handle.install();
         handle
     }
@@ -187,10 +194,35 @@ impl<W: Watch> Handle<W> {
     }
 
     /// The statement that was prepared last, of those that are not finalized: a number to compare.
-    pub(crate) fn newest_statement(&self) -> usize {
+    fn newest_statement(&self) -> usize {
         // SAFETY: the handle is valid for the life of `self`, which is not `Sync`; null asks for the
         // first of its statements, which the call only reads.
         unsafe { ffi::sqlite3_next_stmt(self.raw(), ptr::null_mut()) }.addr()
+    }
+
+    /// The statement that is kept for this text, if there is one that is not in use.
+    #[inline]
+    pub(crate) fn cached(&self, sql: &str) -> Option<CachedStatement<'_>> {
+        // SAFETY: the statement borrows `self`, which has the cache.
+        unsafe { self.statements.take(sql) }
+    }
+
+    /// Prepares a statement that is kept for this text when it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the SQL is wrong.
+    #[cold]
+    pub(crate) fn prepare_to_keep(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
+        let newest = self.newest_statement();
+        let statement = self.prepare_with_flags(sql, PrepFlags::SQLITE_PREPARE_PERSISTENT)?;
+        // SQLite puts what it prepares at the head of the connection's statements. A text without a
+        // statement (a comment) has nothing to keep.
+        if self.newest_statement() == newest {
+            return Ok(CachedStatement::not_kept(statement));
+        }
+        // SAFETY: it borrows `self`, which has the cache, and was prepared from this text.
+        Ok(unsafe { self.statements.keep(sql, statement) })
     }
 
     /// Runs one of the pool's own statements.
@@ -244,7 +276,7 @@ impl<W: Watch> Handle<W> {
 
     /// Takes the hooks of others away, which is the only way to learn of them.
     pub(crate) fn take_hooks(&self, checkpoints: bool) -> Hooks {
-        let hooks = probe::take_hooks(&self.connection, checkpoints, self.context.cast());
+        let hooks = probe::take_hooks(self, checkpoints, self.context.cast());
         self.watch_commits();
         hooks
     }
@@ -258,8 +290,10 @@ impl<W: Watch> Handle<W> {
 impl<W: Watch> Deref for Handle<W> {
     type Target = Connection;
 
+    #[inline]
     fn deref(&self) -> &Connection {
-        &self.connection
+        // SAFETY: made by `new`, released by `drop`, and only ever shared in between.
+        unsafe { &*self.connection }
     }
 }
 
@@ -270,9 +304,10 @@ impl<W: Watch> Drop for Handle<W> {
             return;
         }
         // SAFETY: the connection is still open here. Should it outlive this (SQLite refuses to close
-        // it), it holds no pointer to the context any more. The statements are this handle's own.
-        // The connection is taken once, by this body, and the field is not used again; the context
-        // came from `Box::into_raw` and nobody has the pointer any more.
+        // it), it holds no pointer to the context any more. The statements are this handle's own;
+        // those of the cache refer to the connection, and are dropped first. What was lent of them
+        // borrowed `self`, so it is back or was forgotten. The connection and the context came from
+        // `Box::into_raw`, and nobody has the pointers any more.
         unsafe {
             ffi::sqlite3_busy_handler(self.raw(), None, ptr::null_mut());
             if self.watch().wants_commits() {
@@ -281,7 +316,8 @@ impl<W: Watch> Drop for Handle<W> {
             ffi::sqlite3_progress_handler(self.raw(), 0, None, ptr::null_mut());
             ffi::sqlite3_finalize(self.sentinel.get());
             self.own_statements.finalize();
-            close::close(ManuallyDrop::take(&mut self.connection));
+            ManuallyDrop::drop(&mut self.statements);
+            close::close(*Box::from_raw(self.connection));
             drop(Box::from_raw(self.context));
         }
     }

@@ -5,6 +5,7 @@
 //! * `probe`: what has been changed on a connection, as far as only C functions can tell.
 //! * `close`: closing a connection on which statements were forgotten.
 //! * `own_statements`: the statements of transactions, kept prepared.
+//! * `statement_cache`: the statements of the holders, kept prepared beside the connection they borrow.
 //! * `fork`: noticing that this process is a child.
 //! * `asymmetric_fence`: a memory fence in all threads at once, for which the kernel is asked.
 //!
@@ -17,6 +18,7 @@ mod fork;
 mod handle;
 mod own_statements;
 mod probe;
+mod statement_cache;
 
 pub(crate) use fork::{count_forks, forks};
 pub(crate) use handle::{Handle, Run, Watch};
@@ -25,3 +27,4 @@ pub(crate) use probe::{
     HeapLimits, Hooks, Switches, has_preupdate_hooks, heap_limits, learn_hooks, set_heap_limits,
     shares_page_cache,
 };
+pub use statement_cache::CachedStatement;

@@ -222,7 +222,7 @@ impl ManageConnection for Manager {
         };
         let wal = self.recipe.wal.get().filter(|_| self.role == Role::Write).cloned();
         let busy = Arc::new(Busy::new(limits, self.role, Arc::clone(metrics), wal));
-        let handle = Handle::new(connection, busy);
+        let handle = Handle::new(connection, busy, config.statement_cache);
         Ok(Session::new(ReadSession::new(handle, self.role, Arc::clone(&self.recipe))))
     }
 

@@ -4,6 +4,7 @@
 mod baseline;
 mod batch;
 mod busy;
+mod cached_statement;
 mod check;
 mod checkin;
 mod checkpoint;

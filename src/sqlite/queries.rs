@@ -9,11 +9,12 @@
 use std::ffi::CStr;
 
 use rusqlite::blob::Blob;
-use rusqlite::{CachedStatement, Connection, Name, Params, PrepFlags, Row, Statement, ToSql};
+use rusqlite::{Name, Params, PrepFlags, Row, Statement, ToSql};
 
 use super::read_session::ReadSession;
 use super::sql_text;
 use super::suspicion::Suspicion;
+use crate::ffi::CachedStatement;
 use crate::metrics::CacheResult;
 
 /// The longest text that the statement cache keeps without being asked to, in bytes: what is longer was
@@ -21,7 +22,7 @@ use crate::metrics::CacheResult;
 const LONGEST_KEPT: usize = 4096;
 
 impl ReadSession {
-    /// Prepares a statement. See [`Connection::prepare`].
+    /// Prepares a statement. See [`rusqlite::Connection::prepare`].
     ///
     /// On a reader, a statement that would write is prepared and fails when it is run.
     ///
@@ -41,7 +42,7 @@ impl ReadSession {
         self.sql(sql, |connection| connection.prepare(sql))
     }
 
-    /// Prepares a statement with flags. See [`Connection::prepare_with_flags`].
+    /// Prepares a statement with flags. See [`rusqlite::Connection::prepare_with_flags`].
     ///
     /// # Errors
     ///
@@ -65,7 +66,7 @@ impl ReadSession {
     }
 
     /// Prepares a statement, or takes it from this connection's cache (about ten times cheaper).
-    /// See [`Connection::prepare_cached`].
+    /// See [`rusqlite::Connection::prepare_cached`].
     ///
     /// # Errors
     ///
@@ -82,10 +83,10 @@ impl ReadSession {
     /// ```
     pub fn prepare_cached(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
         self.statement_lent.set(true);
-        self.sql(sql, |connection| self.cached_statement(connection, sql))
+        self.sql(sql, |_| self.cached_statement(sql))
     }
 
-    /// Runs a query and maps its first row. See [`Connection::query_row`].
+    /// Runs a query and maps its first row. See [`rusqlite::Connection::query_row`].
     ///
     /// Unlike there, the statement is taken from this connection's cache, as by
     /// [`prepare_cached`](Self::prepare_cached), and kept there: the same text is prepared once. So bind
@@ -111,7 +112,7 @@ impl ReadSession {
         self.at_once(sql, |statement| statement.query_row(params, f))
     }
 
-    /// Runs a query that must have exactly one row. See [`Connection::query_one`]. The statement is kept, as
+    /// Runs a query that must have exactly one row. See [`rusqlite::Connection::query_one`]. The statement is kept, as
     /// by [`query_row`](Self::query_row).
     ///
     /// # Errors
@@ -133,7 +134,7 @@ impl ReadSession {
     }
 
     /// As [`query_row`](Self::query_row), with an error type of the caller's. The statement is kept too.
-    /// See [`Connection::query_row_and_then`].
+    /// See [`rusqlite::Connection::query_row_and_then`].
     ///
     /// # Errors
     ///
@@ -160,7 +161,7 @@ impl ReadSession {
         })
     }
 
-    /// Reads a pragma that has one value. See [`Connection::pragma_query_value`].
+    /// Reads a pragma that has one value. See [`rusqlite::Connection::pragma_query_value`].
     ///
     /// # Errors
     ///
@@ -186,7 +187,7 @@ impl ReadSession {
         self.watched(|connection| connection.pragma_query_value(schema_name, pragma_name, f))
     }
 
-    /// Reads a pragma that has many rows. See [`Connection::pragma_query`].
+    /// Reads a pragma that has many rows. See [`rusqlite::Connection::pragma_query`].
     ///
     /// # Errors
     ///
@@ -215,7 +216,7 @@ impl ReadSession {
         self.watched(|connection| connection.pragma_query(schema_name, pragma_name, f))
     }
 
-    /// Reads a pragma that takes an argument. See [`Connection::pragma`].
+    /// Reads a pragma that takes an argument. See [`rusqlite::Connection::pragma`].
     ///
     /// # Errors
     ///
@@ -249,7 +250,7 @@ impl ReadSession {
     }
 
     /// Opens a BLOB for reading and, with `read_only = false` on the writer, for writing.
-    /// See [`Connection::blob_open`].
+    /// See [`rusqlite::Connection::blob_open`].
     ///
     /// # Errors
     ///
@@ -281,7 +282,7 @@ impl ReadSession {
         })
     }
 
-    /// Whether a table exists. See [`Connection::table_exists`].
+    /// Whether a table exists. See [`rusqlite::Connection::table_exists`].
     ///
     /// # Errors
     ///
@@ -302,7 +303,7 @@ impl ReadSession {
         self.watched(|connection| connection.table_exists(db_name, table_name))
     }
 
-    /// Whether a column exists. See [`Connection::column_exists`].
+    /// Whether a column exists. See [`rusqlite::Connection::column_exists`].
     ///
     /// # Errors
     ///
@@ -325,7 +326,7 @@ impl ReadSession {
     }
 
     /// Type, collation, NOT NULL, primary key and AUTOINCREMENT of a column.
-    /// See [`Connection::column_metadata`].
+    /// See [`rusqlite::Connection::column_metadata`].
     ///
     /// # Errors
     ///
@@ -362,35 +363,36 @@ impl ReadSession {
     ) -> Result<T, E> {
         let keep = sql.len() <= LONGEST_KEPT
             && sql_text::is_about_rows(sql)
-            && sql_text::ends_as_trimmed(sql)
             && self.suspicion.get() != Suspicion::Raw;
         self.sql(sql, |connection| match keep {
-            true => work(&mut *self.cached_statement(connection, sql)?),
+            true => work(self.cached_statement(sql)?.statement()),
             false => work(&mut connection.prepare(sql)?),
         })
     }
 
-    fn cached_statement<'s>(
-        &self,
-        connection: &'s Connection,
-        sql: &str,
-    ) -> rusqlite::Result<CachedStatement<'s>> {
-        // SQLite puts what it prepares at the head of the connection's statements, and the cache
-        // finalizes nothing while it looks. (How often the statement has run does not tell: one that
-        // was put back without being run is a hit as well.)
-        let newest = self.connection.newest_statement();
-        let statement = connection.prepare_cached(sql)?;
-        let hit = self.connection.newest_statement() == newest;
-        self.statements.count(if hit { CacheResult::Hit } else { CacheResult::Miss });
+    fn cached_statement(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
+        // No more than this: to SQLite a space that is not ASCII belongs to a name.
+        let sql = sql.trim_ascii();
+        if let Some(statement) = self.connection.cached(sql) {
+            self.statements.count(CacheResult::Hit);
+            return Ok(statement);
+        }
+        let statement = self.connection.prepare_to_keep(sql)?;
+        self.statements.count(CacheResult::Miss);
         Ok(statement)
+    }
+
+    /// As [`cached_statement`](Self::cached_statement), for the pool's own: it does not count.
+    pub(super) fn own_statement(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
+        self.connection.cached(sql).map_or_else(|| self.connection.prepare_to_keep(sql), Ok)
     }
 
     /// Has SQLite look whether another connection has changed the schema. Statements do that by
     /// themselves; the functions that look a table up without a statement would go by what this
     /// connection saw last.
     fn refresh_schema(&self) -> rusqlite::Result<()> {
-        self.watched(|connection| {
-            let mut statement = connection.prepare_cached("SELECT 1 FROM sqlite_schema LIMIT 1")?;
+        self.watched(|_| {
+            let mut statement = self.own_statement("SELECT 1 FROM sqlite_schema LIMIT 1")?;
             statement.raw_query().next().map(drop)
         })
     }

@@ -165,7 +165,7 @@ impl ReadSession {
     /// Runs one statement that has no parameters and no rows, from the statement cache.
     pub(super) fn run(&self, operation: Operation, sql: &str) -> rusqlite::Result<()> {
         self.busy().during(operation, || {
-            self.watched(|connection| connection.prepare_cached(sql)?.raw_execute().map(drop))
+            self.watched(|_| self.own_statement(sql)?.raw_execute().map(drop))
         })
     }
 

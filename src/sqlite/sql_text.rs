@@ -210,12 +210,6 @@ pub(super) fn is_about_rows(sql: &str) -> bool {
     !sql.as_bytes().contains(&b';') && is_one_of(first_letters(sql), ROWS)
 }
 
-/// Whether what `str::trim` takes off its end is nothing to SQLite either. The cache looks a text up, and
-/// prepares it, without that; but to SQLite a space that is not ASCII belongs to a name.
-pub(super) fn ends_as_trimmed(sql: &str) -> bool {
-    sql.trim_end().len() == sql.trim_ascii_end().len()
-}
-
 fn first_letters(sql: &str) -> &str {
     let sql = sql.trim_ascii_start();
     let end = sql.bytes().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(sql.len());

@@ -1,6 +1,7 @@
 //! A query that is run at once is prepared once for each connection, and nothing of one run is left for
 //! the next.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tenure::rusqlite::functions::FunctionFlags;
@@ -145,4 +146,76 @@ fn a_function_that_takes_the_place_of_another_is_called() {
     assert_eq!(writer.query_row(sql, [], first).unwrap(), 7);
     drop(writer);
     assert_eq!(pool.write().unwrap().query_row(sql, [], first).unwrap(), 2);
+}
+
+#[test]
+fn statements_that_changed_hands_go_home() {
+    let (one, other) = (pool(Pool::builder()), pool(Pool::builder()));
+    let (reader, second) = (one.read().unwrap(), other.read().unwrap());
+    let mut a = reader.prepare_cached("SELECT 'one', count(*) FROM task").unwrap();
+    let mut b = second.prepare_cached("SELECT 'other', count(*) FROM task").unwrap();
+    mem::swap(&mut a, &mut b);
+    drop((a, b));
+    for (reader, sql) in [
+        (&reader, "SELECT 'one', count(*) FROM task"),
+        (&second, "SELECT 'other', count(*) FROM task"),
+    ] {
+        assert_eq!(reader.query_row(sql, [], |row| row.get::<_, i64>(1)).unwrap(), 1);
+    }
+    drop((reader, second));
+    assert_eq!((requests(&one, "read"), requests(&other, "read")), ((1.0, 1.0), (1.0, 1.0)));
+}
+
+#[test]
+fn one_that_is_pushed_out_while_it_is_used_is_not_kept() {
+    let pool = pool(Pool::builder().statement_cache(1));
+    let reader = pool.read().unwrap();
+    let mut used = reader.prepare_cached("SELECT 1").unwrap();
+    for _ in 0..2 {
+        assert!(reader.prepare_cached("SELECT 2").unwrap().exists([]).unwrap());
+    }
+    assert!(used.exists([]).unwrap());
+    drop(used);
+    assert_eq!(requests(&pool, "read"), (1.0, 2.0));
+    assert!(reader.prepare_cached("SELECT 2").unwrap().exists([]).unwrap());
+    assert_eq!(requests(&pool, "read"), (2.0, 2.0));
+    assert!(reader.prepare_cached("SELECT 1").unwrap().exists([]).unwrap());
+    assert_eq!(requests(&pool, "read"), (2.0, 3.0));
+}
+
+#[test]
+fn one_that_was_forgotten_is_replaced() {
+    let pool = pool(Pool::builder());
+    let reader = pool.read().unwrap();
+    mem::forget(reader.prepare_cached("SELECT 1").unwrap());
+    for _ in 0..2 {
+        assert_eq!(reader.query_row("SELECT 1", [], first).unwrap(), 1);
+    }
+    assert_eq!(requests(&pool, "read"), (1.0, 2.0));
+}
+
+#[test]
+fn values_that_were_bound_one_by_one_are_forgotten() {
+    let pool = pool(Pool::builder());
+    let reader = pool.read().unwrap();
+    let mut statement = reader.prepare_cached("SELECT ?1").unwrap();
+    statement.raw_bind_parameter(1, "a secret").unwrap();
+    drop(statement);
+    let mut statement = reader.prepare_cached("SELECT ?1").unwrap();
+    let mut rows = statement.raw_query();
+    assert_eq!(rows.next().unwrap().unwrap().get::<_, Option<String>>(0).unwrap(), None);
+    drop(rows);
+    drop(statement);
+    assert_eq!(requests(&pool, "read"), (1.0, 1.0));
+}
+
+#[test]
+fn one_that_is_discarded_and_a_text_without_one_are_not_kept() {
+    let pool = pool(Pool::builder());
+    let reader = pool.read().unwrap();
+    for _ in 0..2 {
+        reader.prepare_cached("SELECT 1").unwrap().discard();
+        assert_eq!(reader.prepare_cached("-- nothing").unwrap().column_count(), 0);
+    }
+    assert_eq!(requests(&pool, "read"), (0.0, 4.0));
 }
