@@ -42,6 +42,7 @@ use std::time::{Duration, Instant};
 
 use super::clock;
 use super::holders::{Asker, Note};
+use super::pace::Pace;
 use super::queue::{Message, Queue, Told, Turn, Waiter};
 use super::slots::Slots;
 use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, asymmetric_fence};
@@ -103,6 +104,7 @@ pub(super) enum Look {
 
 struct State<T> {
     queue: Queue<T>,
+    pace: Pace,
     /// Free connections and their slots, while somebody waits; empty while nobody does.
     spare: Vec<(usize, T)>,
     /// How many slots are in force: the first ones.
@@ -138,6 +140,11 @@ impl<T> State<T> {
         self.limit.saturating_sub(self.open(slots))
     }
 
+    /// Whether a newcomer may have what the first in the queue could.
+    fn may_overtake(&self, now: u64) -> bool {
+        self.queue.first_for(now) < self.pace.overtaking(self.limit)
+    }
+
     /// Reserves a slot to open one.
     fn take_room(&mut self, slots: usize) -> Option<usize> {
         if self.room(slots) == 0 { None } else { self.vacant.pop() }
@@ -155,7 +162,7 @@ pub(super) struct Dispatch<T> {
     state: Mutex<State<T>>,
     /// Told when the last connection of a closed pool is gone. Waited on with `state`.
     all_gone: Condvar,
-    /// How long newcomers may overtake the head of the queue, in nanoseconds.
+    /// How long newcomers may overtake the head of the queue at most, in nanoseconds.
     overtaking: u64,
     max_waiters: usize,
     /// How many threads can run at the same time.
@@ -166,8 +173,10 @@ pub(super) struct Dispatch<T> {
 impl<T> Dispatch<T> {
     /// The limit can be changed later, up to `ceiling`.
     pub(super) fn new(limit: usize, ceiling: usize, max_waiters: usize, overtaking: u64) -> Self {
+        let cores = available_parallelism().map_or(1, usize::from);
         let state = State {
             queue: Queue::new(),
+            pace: Pace::new(overtaking, cores),
             spare: Vec::new(),
             // The first slot is used first.
             vacant: (0..limit).rev().collect(),
@@ -187,7 +196,7 @@ impl<T> Dispatch<T> {
             all_gone: Condvar::new(),
             overtaking,
             max_waiters,
-            cores: available_parallelism().map_or(1, usize::from),
+            cores,
         }
     }
 
@@ -258,7 +267,11 @@ impl<T> Dispatch<T> {
         }
         self.slots.note(slot).idle();
         state.spare.push((slot, connection));
-        self.settle(&mut state, clock::now(), &mut told);
+        let now = clock::now();
+        if !state.queue.is_empty() {
+            state.pace.one_came_back(now);
+        }
+        self.settle(&mut state, now, &mut told);
         drop(state);
         None
     }
@@ -283,8 +296,7 @@ impl<T> Dispatch<T> {
             }
         } else if asker.is_some()
             // A newcomer may overtake, or there is one for everybody who waits as well.
-            && (state.queue.first_for(now) < self.overtaking
-                || state.queue.len() < state.spare.len())
+            && (state.may_overtake(now) || state.queue.len() < state.spare.len())
             && let Some((_, connection)) = state.spare.pop()
         {
             return Answer::Connection(connection);
@@ -303,7 +315,12 @@ impl<T> Dispatch<T> {
             Some(asker) if state.queue.len() >= self.max_waiters && !asker.always_admitted => {
                 Answer::Overloaded
             }
-            Some(asker) => Answer::Wait(state.queue.join(asker, now)),
+            Some(asker) => {
+                if state.queue.is_empty() {
+                    state.pace.begin(now);
+                }
+                Answer::Wait(state.queue.join(asker, now))
+            }
         };
         self.set_gate(&state);
         answer
@@ -409,7 +426,7 @@ impl<T> Dispatch<T> {
         while !state.queue.is_empty() && !state.closed {
             let turn = if let Some(slot) = state.take_room(self.slots.len()) {
                 Turn::Room(slot)
-            } else if state.queue.first_for(now) < self.overtaking {
+            } else if state.may_overtake(now) {
                 break;
             } else if let Some((slot, connection)) = state.spare.pop() {
                 if let Some(first) = state.queue.waiters().next() {

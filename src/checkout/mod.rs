@@ -10,7 +10,8 @@
 //!
 //! * `slots` holds the idle connections; a checkout that finds one takes no lock;
 //! * `queue` holds the waiters, in order of arrival;
-//! * `dispatch` decides who gets which connection, and keeps to the limit;
+//! * `dispatch` decides who gets which connection, and keeps to the limit; `pace` says whether newcomers
+//!   may overtake;
 //! * `holders` knows who has what, since when, taken where, and `labels` what the holder calls it;
 //! * `deadlock` finds out who would wait in vain;
 //! * `counts` counts, `clock` tells the time and `threads` who asks, without being in anybody's way;
@@ -36,6 +37,7 @@ mod leaks;
 mod long_holds;
 mod old;
 mod openings;
+mod pace;
 mod picture;
 mod pool;
 mod queue;

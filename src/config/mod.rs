@@ -101,7 +101,9 @@ pub struct PoolConfig {
     #[serde(with = "humantime_serde")]
     pub max_lifetime: Duration,
     /// How long newcomers may take a connection that comes back before the waiter at the head of the
-    /// queue gets it. Zero = strict order of arrival, at the cost of throughput where holds are short.
+    /// queue gets it, while connections are held for less than twice as long; where they are held for
+    /// longer nobody overtakes. Zero = strict order of arrival always, at the cost of throughput where holds
+    /// are short.
     #[serde(with = "humantime_serde")]
     pub overtaking: Duration,
     /// One hold in so many is timed, for `tenure_hold_seconds`; 0 = none, 1 = every one. Of more than

@@ -9,6 +9,8 @@
 mod dispatch;
 #[path = "../../src/checkout/holders.rs"]
 mod holders;
+#[path = "../../src/checkout/pace.rs"]
+mod pace;
 #[path = "../../src/checkout/queue.rs"]
 mod queue;
 #[path = "../../src/checkout/slots.rs"]

@@ -1,5 +1,7 @@
 //! The rules, as plainly as they can be said.
 
+use std::thread::available_parallelism;
+
 /// What becomes of somebody who asks or waits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Outcome {
@@ -35,6 +37,10 @@ pub(crate) struct Model {
     /// In order of arrival, those who have not woken included.
     waiting: Vec<Waiting>,
     first_since: u64,
+    /// When the latest came back while somebody waited, or somebody began to.
+    latest: u64,
+    /// The average time between two of them.
+    between: u64,
     pub(crate) closed: bool,
 }
 
@@ -42,8 +48,20 @@ impl Model {
     pub(crate) fn new(limit: usize, max_waiters: usize, overtaking: u64) -> Self {
         let (free, held, first_since) = (0, 0, 0);
         let (waiting, closed) = (Vec::new(), false);
-        let open = 0;
-        Self { limit, max_waiters, overtaking, free, open, held, waiting, first_since, closed }
+        let (open, latest, between) = (0, 0, 0);
+        Self {
+            limit,
+            max_waiters,
+            overtaking,
+            free,
+            open,
+            held,
+            waiting,
+            first_since,
+            latest,
+            between,
+            closed,
+        }
     }
 
     fn room(&self) -> bool {
@@ -67,7 +85,7 @@ impl Model {
     }
 
     pub(crate) fn ask(&mut self, may_wait: bool, now: u64) -> Outcome {
-        let young = now - self.first_since < self.overtaking;
+        let young = now - self.first_since < self.overtaking();
         if self.closed {
             Outcome::Closed
         } else if self.free > 0
@@ -87,13 +105,27 @@ impl Model {
         } else {
             if self.queued() == 0 {
                 self.first_since = now;
+                self.latest = now;
             }
             self.waiting.push(Waiting::InLine);
             Outcome::Waits
         }
     }
 
+    /// How long the first may be overtaken: not at all where connections are held for long.
+    fn overtaking(&self) -> u64 {
+        let cores = available_parallelism().map_or(1, usize::from);
+        let held_for = u128::from(self.between) * self.limit.min(cores) as u128;
+        if held_for < 2 * u128::from(self.overtaking) { self.overtaking } else { 0 }
+    }
+
     pub(crate) fn give(&mut self, now: u64) {
+        if self.queued() > 0 {
+            let between = u128::from(now - self.latest).min(4 * u128::from(self.overtaking));
+            self.between -= self.between / 8;
+            self.between += u64::try_from(between / 8).unwrap();
+            self.latest = now;
+        }
         self.held -= 1;
         self.free += 1;
         self.settle(now);
@@ -165,7 +197,7 @@ impl Model {
         while let Some(at) = self.waiting.iter().position(|w| *w == Waiting::InLine) {
             if self.room() {
                 self.open += 1;
-            } else if self.free > 0 && now - self.first_since >= self.overtaking {
+            } else if self.free > 0 && now - self.first_since >= self.overtaking() {
                 self.free -= 1;
             } else {
                 return;
