@@ -203,8 +203,19 @@ impl<W: Watch> Handle<W> {
     /// The statement that is kept for this text, if there is one that is not in use.
     #[inline]
     pub(crate) fn cached(&self, sql: &str) -> Option<CachedStatement<'_>> {
-        // SAFETY: the statement borrows `self`, which has the cache.
-        unsafe { self.statements.take(sql) }
+        self.statements.take(sql)
+    }
+
+    /// Whether a statement of the cache is in use, or was forgotten.
+    #[inline]
+    pub(crate) fn has_cached_out(&self) -> bool {
+        self.statements.out() > 0
+    }
+
+    /// Those were forgotten, and nobody has to look for them again.
+    #[inline]
+    pub(crate) fn write_cached_off(&self) {
+        self.statements.write_off();
     }
 
     /// Prepares a statement that is kept for this text when it is dropped.
@@ -219,9 +230,9 @@ impl<W: Watch> Handle<W> {
         // SQLite puts what it prepares at the head of the connection's statements. A text without a
         // statement (a comment) has nothing to keep.
         if self.newest_statement() == newest {
-            return Ok(CachedStatement::not_kept(statement));
+            return Ok(self.statements.do_not_keep(statement));
         }
-        // SAFETY: it borrows `self`, which has the cache, and was prepared from this text.
+        // SAFETY: it was prepared by the connection that has the cache, from this text.
         Ok(unsafe { self.statements.keep(sql, statement) })
     }
 

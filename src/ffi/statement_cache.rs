@@ -22,37 +22,37 @@ use rusqlite::Statement;
 type Place = Cell<Option<Statement<'static>>>;
 
 /// The statements of one connection. Must be dropped before the connection is closed.
-pub(super) struct StatementCache(RefCell<LruCache<Box<str>, Rc<Place>>>);
+pub(super) struct StatementCache {
+    kept: RefCell<LruCache<Box<str>, Rc<Place>>>,
+    /// How many were taken and have not come back.
+    out: Cell<usize>,
+}
 
 impl StatementCache {
     pub(super) fn new(capacity: usize) -> Self {
-        Self(RefCell::new(LruCache::new(capacity)))
+        Self { kept: RefCell::new(LruCache::new(capacity)), out: Cell::new(0) }
     }
 
     /// Takes the statement of this text, if there is one that nobody uses.
-    ///
-    /// # Safety
-    ///
-    /// `'c` ends before the cache is dropped.
     #[inline]
-    pub(super) unsafe fn take<'c>(&self, sql: &str) -> Option<CachedStatement<'c>> {
-        let mut kept = self.0.borrow_mut();
+    pub(super) fn take(&self, sql: &str) -> Option<CachedStatement<'_>> {
+        let mut kept = self.kept.borrow_mut();
         let place = kept.get(sql)?;
-        let statement = ManuallyDrop::new(place.take()?);
-        Some(CachedStatement { statement, place: Some(Rc::clone(place)) })
+        let statement = place.take()?;
+        Some(self.lend(statement, Some(Rc::clone(place))))
     }
 
     /// Gives a new statement a place, for when it is not used any more.
     ///
     /// # Safety
     ///
-    /// As [`take`](Self::take); it is a statement of this cache's connection, of this text.
+    /// It is a statement of this cache's connection, of this text.
     pub(super) unsafe fn keep<'c>(
-        &self,
+        &'c self,
         sql: &str,
         statement: Statement<'c>,
     ) -> CachedStatement<'c> {
-        let mut kept = self.0.borrow_mut();
+        let mut kept = self.kept.borrow_mut();
         let place = match kept.get(sql) {
             // The one that was here is being used, or was forgotten.
             Some(place) => Rc::clone(place),
@@ -67,7 +67,35 @@ impl StatementCache {
                 place
             }
         };
-        CachedStatement { statement: ManuallyDrop::new(statement), place: Some(place) }
+        self.lend(statement, Some(place))
+    }
+
+    /// A statement without a place.
+    pub(super) fn do_not_keep<'c>(&'c self, statement: Statement<'c>) -> CachedStatement<'c> {
+        self.lend(statement, None)
+    }
+
+    #[inline]
+    fn lend<'c>(
+        &'c self,
+        statement: Statement<'c>,
+        place: Option<Rc<Place>>,
+    ) -> CachedStatement<'c> {
+        self.out.set(self.out.get() + 1);
+        let statement = ManuallyDrop::new(statement);
+        CachedStatement { statement, cache: self, place, may_be_running: false }
+    }
+
+    /// How many were taken and have not come back: in use, or forgotten.
+    #[inline]
+    pub(super) fn out(&self) -> usize {
+        self.out.get()
+    }
+
+    /// Those that are out were forgotten.
+    #[inline]
+    pub(super) fn write_off(&self) {
+        self.out.set(0);
     }
 }
 
@@ -82,18 +110,24 @@ impl StatementCache {
 pub struct CachedStatement<'c> {
     /// Taken out by `drop`.
     statement: ManuallyDrop<Statement<'c>>,
+    cache: &'c StatementCache,
     /// `None`: it will not be kept.
     place: Option<Rc<Place>>,
+    /// Its rows were handed out, and may have been forgotten before the last.
+    may_be_running: bool,
 }
 
 impl<'c> CachedStatement<'c> {
-    pub(super) fn not_kept(statement: Statement<'c>) -> Self {
-        Self { statement: ManuallyDrop::new(statement), place: None }
-    }
-
-    /// To run it. The caller leaves this very statement there.
+    /// To run it to its end. The caller leaves this very statement there.
     #[inline]
     pub(crate) fn statement(&mut self) -> &mut Statement<'c> {
+        &mut self.statement
+    }
+
+    /// As [`statement`](Self::statement), for who hands out its rows.
+    #[inline]
+    pub(crate) fn statement_with_rows(&mut self) -> &mut Statement<'c> {
+        self.may_be_running = true;
         &mut self.statement
     }
 
@@ -124,9 +158,15 @@ impl<'c> Deref for CachedStatement<'c> {
 impl Drop for CachedStatement<'_> {
     #[inline]
     fn drop(&mut self) {
+        let out = &self.cache.out;
+        out.set(out.get().saturating_sub(1));
         // SAFETY: taken once, by this body, and the field is not used again.
         let mut statement = unsafe { ManuallyDrop::take(&mut self.statement) };
         if let Some(place) = self.place.take() {
+            if self.may_be_running {
+                // Dropping rows resets their statement.
+                drop(statement.raw_query());
+            }
             statement.clear_bindings();
             // SAFETY: a statement of the connection whose cache the place is in: `statement()` promises
             // that it was not exchanged. From there it is only lent for as long as the cache lives,

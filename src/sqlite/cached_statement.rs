@@ -64,7 +64,7 @@ impl CachedStatement<'_> {
     /// ```
     #[inline]
     pub fn query<P: Params>(&mut self, params: P) -> rusqlite::Result<Rows<'_>> {
-        self.statement().query(params)
+        self.statement_with_rows().query(params)
     }
 
     /// Runs it and maps its rows. See [`rusqlite::Statement::query_map`].
@@ -87,7 +87,7 @@ impl CachedStatement<'_> {
         P: Params,
         F: FnMut(&Row<'_>) -> rusqlite::Result<T>,
     {
-        self.statement().query_map(params, f)
+        self.statement_with_rows().query_map(params, f)
     }
 
     /// As [`query_map`](Self::query_map), with an error type of the caller's.
@@ -118,7 +118,7 @@ impl CachedStatement<'_> {
         E: From<rusqlite::Error>,
         F: FnMut(&Row<'_>) -> Result<T, E>,
     {
-        self.statement().query_and_then(params, f)
+        self.statement_with_rows().query_and_then(params, f)
     }
 
     /// Whether it has a row. See [`rusqlite::Statement::exists`].
@@ -242,7 +242,7 @@ impl CachedStatement<'_> {
     /// ```
     #[inline]
     pub fn raw_query(&mut self) -> Rows<'_> {
-        self.statement().raw_query()
+        self.statement_with_rows().raw_query()
     }
 
     /// Takes the values back that were bound. See [`rusqlite::Statement::clear_bindings`].

@@ -82,7 +82,6 @@ impl ReadSession {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn prepare_cached(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
-        self.statement_lent.set(true);
         self.sql(sql, |_| self.cached_statement(sql))
     }
 
@@ -364,10 +363,12 @@ impl ReadSession {
         let keep = sql.len() <= LONGEST_KEPT
             && sql_text::is_about_rows(sql)
             && self.suspicion.get() != Suspicion::Raw;
-        self.sql(sql, |connection| match keep {
-            true => work(self.cached_statement(sql)?.statement()),
-            false => work(&mut connection.prepare(sql)?),
-        })
+        if !keep {
+            return self.sql(sql, |connection| work(&mut connection.prepare(sql)?));
+        }
+        // It has no effect that would have to be admitted.
+        self.begin_statement()?;
+        self.watched_use(|_| work(self.cached_statement(sql)?.statement()))
     }
 
     fn cached_statement(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {

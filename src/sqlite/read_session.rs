@@ -68,7 +68,7 @@ pub struct ReadSession {
     pub(super) savepoint_set: Cell<bool>,
     /// It may change the limits on the process's memory.
     pub(super) heap_watched: Cell<bool>,
-    /// A prepared statement was handed out.
+    /// A prepared statement was handed out that the cache does not know.
     pub(super) statement_lent: Cell<bool>,
     /// Checkouts that the pool was not told of yet.
     untold: Cell<u32>,
@@ -222,7 +222,9 @@ impl ReadSession {
 
     /// Whether the holder had a statement in hand that it may have forgotten.
     pub(super) fn was_statement_lent(&self) -> bool {
-        self.statement_lent.get() || self.suspicion.get() == Suspicion::Raw
+        self.statement_lent.get()
+            || self.connection.has_cached_out()
+            || self.suspicion.get() == Suspicion::Raw
     }
 
     /// Rows changed before this checkout.
@@ -259,6 +261,7 @@ impl ReadSession {
         self.pending.set(false);
         self.savepoint_set.set(false);
         self.statement_lent.set(false);
+        self.connection.write_cached_off();
         self.put_heap_limits_back();
         self.busy().forget_runs();
     }
@@ -267,6 +270,7 @@ impl ReadSession {
     pub(super) fn forget_part(&self) {
         self.forget_changes();
         self.statement_lent.set(false);
+        self.connection.write_cached_off();
         self.savepoint_set.set(false);
     }
 

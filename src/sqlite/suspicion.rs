@@ -133,7 +133,7 @@ impl ReadSession {
     }
 
     /// As [`watched`](Self::watched), after [`begin_use`](Self::begin_use).
-    fn watched_use<'s, T, E>(
+    pub(super) fn watched_use<'s, T, E>(
         &'s self,
         work: impl FnOnce(&'s Connection) -> Result<T, E>,
     ) -> Result<T, E> {

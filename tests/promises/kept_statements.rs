@@ -219,3 +219,48 @@ fn one_that_is_discarded_and_a_text_without_one_are_not_kept() {
     }
     assert_eq!(requests(&pool, "read"), (0.0, 4.0));
 }
+
+#[test]
+fn rows_that_were_forgotten_are_not_in_the_way_of_the_next() {
+    let pool = pool(Pool::builder());
+    let reader = pool.read().unwrap();
+    let sql = "SELECT n + ?1 FROM task UNION ALL SELECT 2";
+    for _ in 0..2 {
+        let mut statement = reader.prepare_cached(sql).unwrap();
+        let mut rows = statement.query([1]).unwrap();
+        rows.next().unwrap();
+        mem::forget(rows);
+        drop(statement);
+        assert!(!reader.is_busy());
+    }
+    drop(reader);
+    assert_eq!(requests(&pool, "read"), (1.0, 1.0));
+    assert_eq!(
+        pool.value("tenure_checkin_repairs_total", &[("reason", "unfinished_statement")]),
+        0.0
+    );
+}
+
+#[test]
+fn one_that_was_forgotten_in_the_middle_of_its_rows_is_found_at_checkin() {
+    let pool = pool(Pool::builder());
+    let repairs = || {
+        pool.value(
+            "tenure_checkin_repairs_total",
+            &[("role", "read"), ("reason", "unfinished_statement")],
+        )
+    };
+    let reader = pool.read().unwrap();
+    let mut statement = reader.prepare_cached("SELECT n FROM task UNION ALL SELECT 2").unwrap();
+    let mut rows = statement.query([]).unwrap();
+    rows.next().unwrap();
+    mem::forget(rows);
+    mem::forget(statement);
+    drop(reader);
+    assert_eq!(repairs(), 1.0);
+    let reader = pool.read().unwrap();
+    assert!(!reader.is_busy());
+    assert_eq!(reader.query_row("SELECT n FROM task UNION ALL SELECT 2", [], first).unwrap(), 1);
+    drop(reader);
+    assert_eq!(repairs(), 1.0, "once");
+}
