@@ -244,12 +244,8 @@ fn rows_that_were_forgotten_are_not_in_the_way_of_the_next() {
 #[test]
 fn one_that_was_forgotten_in_the_middle_of_its_rows_is_found_at_checkin() {
     let pool = pool(Pool::builder());
-    let repairs = || {
-        pool.value(
-            "tenure_checkin_repairs_total",
-            &[("role", "read"), ("reason", "unfinished_statement")],
-        )
-    };
+    let repairs =
+        || pool.value("tenure_checkin_repairs_total", &[("reason", "unfinished_statement")]);
     let reader = pool.read().unwrap();
     let mut statement = reader.prepare_cached("SELECT n FROM task UNION ALL SELECT 2").unwrap();
     let mut rows = statement.query([]).unwrap();
