@@ -99,8 +99,8 @@ impl Builder {
         self
     }
 
-    /// For how long newcomers may overtake the one who has waited longest, while connections are held for
-    /// less than twice as long; zero = never.
+    /// For how long newcomers may overtake the one who has waited longest, as long as connections come back
+    /// often: on each core one in twice that time. Zero = never.
     ///
     /// ```
     /// let builder = tenure::checkout::Builder::default().overtaking(std::time::Duration::ZERO);

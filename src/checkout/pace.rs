@@ -7,8 +7,9 @@
 //! 9.4 ms instead of 6.4, the longest 14.6 instead of 10.5, at the same throughput. So newcomers overtake
 //! only while connections are held for less than twice the `overtaking` of the config.
 //!
-//! For how long one is held is reckoned from how often one comes back, since more of them than there are
-//! cores only share those; the time a thread was kept from running is in that as little as it can be.
+//! For how long one is held is reckoned from how often one comes back. More of them than there are cores
+//! count as if they shared those; where holders do not compute but wait for something, many connections
+//! come back often, and the first in the queue has one soon in either case.
 
 /// Connections that come back while somebody waits.
 pub(super) struct Pace {
@@ -39,9 +40,9 @@ impl Pace {
         self.latest = now;
     }
 
-    /// For how long the first in the queue may be overtaken, when so many connections are out.
-    pub(super) fn overtaking(&self, out: usize) -> u64 {
-        let held_for = self.between.saturating_mul(out.min(self.cores) as u64);
+    /// For how long the first in the queue may be overtaken, of so many connections.
+    pub(super) fn overtaking(&self, connections: usize) -> u64 {
+        let held_for = self.between.saturating_mul(connections.min(self.cores) as u64);
         if held_for < self.overtaking.saturating_mul(2) { self.overtaking } else { 0 }
     }
 }

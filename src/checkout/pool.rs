@@ -24,7 +24,7 @@ pub(crate) struct Settings {
     pub(crate) ceiling: usize,
     pub(crate) max_waiters: usize,
     pub(crate) checkout_timeout: Duration,
-    /// For how long newcomers may overtake the waiter at the head of the queue.
+    /// For how long newcomers may overtake the waiter at the head of the queue, where holds are short.
     pub(crate) overtaking: Duration,
     pub(crate) idle_limit: Option<Duration>,
     pub(crate) max_lifetime: Option<Duration>,

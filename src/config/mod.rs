@@ -101,9 +101,9 @@ pub struct PoolConfig {
     #[serde(with = "humantime_serde")]
     pub max_lifetime: Duration,
     /// How long newcomers may take a connection that comes back before the waiter at the head of the
-    /// queue gets it, while connections are held for less than twice as long; where they are held for
-    /// longer nobody overtakes. Zero = strict order of arrival always, at the cost of throughput where holds
-    /// are short.
+    /// queue gets it, as long as connections come back often: on each core one in twice that time. Where
+    /// they are held for longer nobody overtakes. Zero = strict order of arrival always, at the cost of
+    /// throughput where holds are short.
     #[serde(with = "humantime_serde")]
     pub overtaking: Duration,
     /// One hold in so many is timed, for `tenure_hold_seconds`; 0 = none, 1 = every one. Of more than
@@ -141,7 +141,8 @@ pub struct PoolConfig {
     /// How much of the file is memory-mapped, in MiB.
     pub mmap_size_mib: u32,
     /// How many prepared statements each connection keeps, for `prepare_cached` and for queries and
-    /// changes of rows that are run at once; those that were not used for longest leave first.
+    /// changes of rows that are run at once; those that were not used for longest leave first. `rusqlite`
+    /// keeps as many again for code that was given the connection itself and uses its `prepare_cached`.
     pub statement_cache: usize,
     /// Statements that run for longer are interrupted; zero = never. The time counts from the first
     /// step of the statement to its last row, waits for locks included, and is looked at every 1000

@@ -193,13 +193,6 @@ impl<W: Watch> Handle<W> {
         current != 0
     }
 
-    /// The statement that was prepared last, of those that are not finalized: a number to compare.
-    fn newest_statement(&self) -> usize {
-        // SAFETY: the handle is valid for the life of `self`, which is not `Sync`; null asks for the
-        // first of its statements, which the call only reads.
-        unsafe { ffi::sqlite3_next_stmt(self.raw(), ptr::null_mut()) }.addr()
-    }
-
     /// The statement that is kept for this text, if there is one that is not in use.
     #[inline]
     pub(crate) fn cached(&self, sql: &str) -> Option<CachedStatement<'_>> {
@@ -225,14 +218,13 @@ impl<W: Watch> Handle<W> {
     /// When the SQL is wrong.
     #[cold]
     pub(crate) fn prepare_to_keep(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
-        let newest = self.newest_statement();
         let statement = self.prepare_with_flags(sql, PrepFlags::SQLITE_PREPARE_PERSISTENT)?;
-        // SQLite puts what it prepares at the head of the connection's statements. A text without a
-        // statement (a comment) has nothing to keep.
-        if self.newest_statement() == newest {
+        // A text without a statement (a comment) has nothing to keep. That it has no text again is the
+        // one way to learn it from `rusqlite`.
+        if statement.expanded_sql().is_none() {
             return Ok(self.statements.do_not_keep(statement));
         }
-        // SAFETY: it was prepared by the connection that has the cache, from this text.
+        // SAFETY: it was prepared by the connection that has the cache, from this text, and is one.
         Ok(unsafe { self.statements.keep(sql, statement) })
     }
 

@@ -8,6 +8,7 @@
 //! out here cannot, for only this crate gets to see it mutably.
 //!
 //! The table is `hashlink`'s, which `rusqlite` uses too: the text that was used longest ago leaves first.
+//! One that has left while its statement was out is back when that is.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -19,60 +20,49 @@ use hashlink::LruCache;
 use rusqlite::Statement;
 
 /// Where a statement is while nobody uses it.
-type Place = Cell<Option<Statement<'static>>>;
+struct Place {
+    text: Rc<str>,
+    statement: Cell<Option<Statement<'static>>>,
+}
 
 /// The statements of one connection. Must be dropped before the connection is closed.
 pub(super) struct StatementCache {
-    kept: RefCell<LruCache<Box<str>, Rc<Place>>>,
-    /// How many were taken and have not come back.
+    places: RefCell<LruCache<Rc<str>, Rc<Place>>>,
+    /// How many were lent and have not come back.
     out: Cell<usize>,
 }
 
 impl StatementCache {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { kept: RefCell::new(LruCache::new(capacity)), out: Cell::new(0) }
+        Self { places: RefCell::new(LruCache::new(capacity)), out: Cell::new(0) }
     }
 
-    /// Takes the statement of this text, if there is one that nobody uses.
+    /// Lends the statement of this text, if there is one that nobody uses.
     #[inline]
     pub(super) fn take(&self, sql: &str) -> Option<CachedStatement<'_>> {
-        let mut kept = self.kept.borrow_mut();
-        let place = kept.get(sql)?;
-        let statement = place.take()?;
+        let mut places = self.places.borrow_mut();
+        let place = places.get(sql)?;
+        let statement = place.statement.take()?;
         Some(self.lend(statement, Some(Rc::clone(place))))
     }
 
-    /// Gives a new statement a place, for when it is not used any more.
+    /// Lends a new statement, to be kept when it comes back.
     ///
     /// # Safety
     ///
-    /// It is a statement of this cache's connection, of this text.
+    /// It is a statement of this cache's connection, of this text, and not null.
     pub(super) unsafe fn keep<'c>(
         &'c self,
         sql: &str,
         statement: Statement<'c>,
     ) -> CachedStatement<'c> {
-        let mut kept = self.kept.borrow_mut();
-        let place = match kept.get(sql) {
-            // The one that was here is being used, or was forgotten.
-            Some(place) => Rc::clone(place),
-            None => {
-                let place = Rc::<Place>::default();
-                // What leaves instead is finalized when the table can be used again: that may call
-                // what belongs to the application.
-                let left = (kept.len() >= kept.capacity()).then(|| kept.remove_lru());
-                kept.insert(sql.into(), Rc::clone(&place));
-                drop(kept);
-                drop(left);
-                place
-            }
-        };
-        self.lend(statement, Some(place))
+        let place = Place { text: sql.into(), statement: Cell::new(None) };
+        self.lend(statement, Some(Rc::new(place)))
     }
 
-    /// A statement without a place.
-    pub(super) fn do_not_keep<'c>(&'c self, statement: Statement<'c>) -> CachedStatement<'c> {
-        self.lend(statement, None)
+    /// Lends what a text without a statement was prepared to.
+    pub(super) fn do_not_keep<'c>(&'c self, nothing: Statement<'c>) -> CachedStatement<'c> {
+        self.lend(nothing, None)
     }
 
     #[inline]
@@ -86,7 +76,23 @@ impl StatementCache {
         CachedStatement { statement, cache: self, place, may_be_running: false }
     }
 
-    /// How many were taken and have not come back: in use, or forgotten.
+    /// Gives a place that is not in the table, with its statement, a place there.
+    #[cold]
+    fn insert(&self, place: Rc<Place>) {
+        let mut places = self.places.borrow_mut();
+        // What leaves is finalized when the table can be used again: that may call what belongs to the
+        // application.
+        let same = places.remove(&place.text);
+        let oldest = (places.len() >= places.capacity()).then(|| places.remove_lru());
+        let itself = match places.capacity() {
+            0 => Some(place),
+            _ => places.insert(Rc::clone(&place.text), place),
+        };
+        drop(places);
+        drop((same, oldest, itself));
+    }
+
+    /// How many were lent and have not come back: in use, or forgotten.
     #[inline]
     pub(super) fn out(&self) -> usize {
         self.out.get()
@@ -111,7 +117,7 @@ pub struct CachedStatement<'c> {
     /// Taken out by `drop`.
     statement: ManuallyDrop<Statement<'c>>,
     cache: &'c StatementCache,
-    /// `None`: it will not be kept.
+    /// Taken out by `drop`. `None` = there is no statement in the text.
     place: Option<Rc<Place>>,
     /// Its rows were handed out, and may have been forgotten before the last.
     may_be_running: bool,
@@ -131,6 +137,11 @@ impl<'c> CachedStatement<'c> {
         &mut self.statement
     }
 
+    /// Whether the text was more than a comment: SQLite's functions do not all take a null statement.
+    pub(crate) fn is_statement(&self) -> bool {
+        self.place.is_some()
+    }
+
     /// Finalizes the statement instead of keeping it.
     ///
     /// ```
@@ -141,8 +152,14 @@ impl<'c> CachedStatement<'c> {
     /// statement.discard();
     /// # Ok::<(), tenure::Error>(())
     /// ```
-    pub fn discard(mut self) {
-        self.place = None;
+    pub fn discard(self) {
+        let place = self.place.clone();
+        let cache = self.cache;
+        drop(self);
+        if let Some(place) = place {
+            let gone = cache.places.borrow_mut().remove(&place.text);
+            drop(gone);
+        }
     }
 }
 
@@ -168,13 +185,16 @@ impl Drop for CachedStatement<'_> {
                 drop(statement.raw_query());
             }
             statement.clear_bindings();
-            // SAFETY: a statement of the connection whose cache the place is in: `statement()` promises
-            // that it was not exchanged. From there it is only lent for as long as the cache lives,
-            // which is dropped before the connection. Should the text have left the cache meanwhile,
-            // the place ends here, and the statement with it.
+            // SAFETY: a statement of the connection whose cache this is: `statement()` promises that it
+            // was not exchanged. From its place it is only lent for as long as the cache lives, which is
+            // dropped before the connection.
             let statement =
                 unsafe { mem::transmute::<Statement<'_>, Statement<'static>>(statement) };
-            drop(place.replace(Some(statement)));
+            drop(place.statement.replace(Some(statement)));
+            // Alone with the place: the text is new, or has left the table meanwhile.
+            if Rc::strong_count(&place) == 1 {
+                self.cache.insert(place);
+            }
         }
     }
 }

@@ -258,6 +258,8 @@ impl CachedStatement<'_> {
     /// ```
     #[inline]
     pub fn clear_bindings(&mut self) {
-        self.statement().clear_bindings();
+        if self.is_statement() {
+            self.statement().clear_bindings();
+        }
     }
 }

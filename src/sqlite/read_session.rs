@@ -338,7 +338,8 @@ impl ReadSession {
     /// connection is closed instead, whatever was done.
     ///
     /// Do not begin a transaction here; `unchecked_transaction` in particular is not tied to the
-    /// transactions of this crate.
+    /// transactions of this crate. What `rusqlite` offers for its statement cache is about its own, not
+    /// about the one that the session's methods use.
     ///
     /// # Panics
     ///

@@ -167,20 +167,22 @@ fn statements_that_changed_hands_go_home() {
 }
 
 #[test]
-fn one_that_is_pushed_out_while_it_is_used_is_not_kept() {
+fn one_that_was_used_last_is_kept_longest() {
     let pool = pool(Pool::builder().statement_cache(1));
     let reader = pool.read().unwrap();
+    drop(reader.prepare_cached("SELECT 1").unwrap());
     let mut used = reader.prepare_cached("SELECT 1").unwrap();
     for _ in 0..2 {
         assert!(reader.prepare_cached("SELECT 2").unwrap().exists([]).unwrap());
     }
+    assert_eq!(requests(&pool, "read"), (2.0, 2.0), "pushed out by what came while it was used");
     assert!(used.exists([]).unwrap());
     drop(used);
-    assert_eq!(requests(&pool, "read"), (1.0, 2.0));
-    assert!(reader.prepare_cached("SELECT 2").unwrap().exists([]).unwrap());
-    assert_eq!(requests(&pool, "read"), (2.0, 2.0));
     assert!(reader.prepare_cached("SELECT 1").unwrap().exists([]).unwrap());
-    assert_eq!(requests(&pool, "read"), (2.0, 3.0));
+    assert_eq!(requests(&pool, "read"), (3.0, 2.0), "and back");
+    reader.prepare_cached("SELECT 2").unwrap().discard();
+    assert!(reader.prepare_cached("SELECT 1").unwrap().exists([]).unwrap());
+    assert_eq!(requests(&pool, "read"), (4.0, 3.0), "one that is not kept pushes nothing out");
 }
 
 #[test]
@@ -215,7 +217,9 @@ fn one_that_is_discarded_and_a_text_without_one_are_not_kept() {
     let reader = pool.read().unwrap();
     for _ in 0..2 {
         reader.prepare_cached("SELECT 1").unwrap().discard();
-        assert_eq!(reader.prepare_cached("-- nothing").unwrap().column_count(), 0);
+        let mut nothing = reader.prepare_cached("-- nothing").unwrap();
+        nothing.clear_bindings();
+        assert_eq!(nothing.column_count(), 0);
     }
     assert_eq!(requests(&pool, "read"), (0.0, 4.0));
 }
