@@ -508,7 +508,8 @@ impl<M: Manage> Shared<M> {
         }
     }
 
-    /// What the dispatch did not want back.
+    /// Closes what the dispatch did not want back, or has no place for any more. Of the slots that are
+    /// left some may be empty: then another is opened there.
     #[cold]
     #[inline(never)]
     #[allow(clippy::boxed_local)] // As of `replace`.
@@ -532,8 +533,7 @@ impl<M: Manage> Shared<M> {
         self.settings.metrics.limit.set(limit as f64);
         drop(resizing);
         for (_, lent) in surplus {
-            let slot = self.close_connection(*lent, CloseReason::Resized);
-            self.dispatch.vacate_surplus(slot);
+            self.close_surplus(lent);
         }
         // Somebody else may have raised it again.
         let in_force = self.dispatch.limit();

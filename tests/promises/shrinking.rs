@@ -3,6 +3,7 @@
 
 use std::sync::{Barrier, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use tenure::{CheckoutError, CheckoutErrorKind, Pool, Role, testing};
 
@@ -217,4 +218,16 @@ fn nobody_waits_in_vain_while_the_limit_goes_up_and_down() {
         let limit = pool.status().read.limit;
         until("as many as the limit says", || pool.status().read.idle == limit);
     }
+}
+
+#[test]
+fn what_is_left_of_a_smaller_pool_is_open() {
+    let builder = Pool::builder().readers(3).idle_limit(Duration::from_secs(1));
+    let pool = testing::temporary_with(builder).unwrap();
+    let open = || pool.status().read.open;
+    until("all were opened", || open() == 3);
+    until("all but one were closed for age", || open() == 1);
+    // It may well lie where the smaller pool has no place.
+    pool.resize(1).unwrap();
+    until("one is open", || open() == 1 && pool.status().read.idle == 1);
 }
