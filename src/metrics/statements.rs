@@ -1,6 +1,6 @@
 //! What is counted for every request to a statement cache: per connection, and published in bulk.
 //!
-//! A request that hits costs some 100 ns, and a counter of an exporter shared by all threads 13 ns and
+//! A request that hits costs some 40 ns, and a counter of an exporter shared by all threads 13 ns and
 //! more. So each connection has numbers of its own, which only its holder changes, and publishing adds
 //! up what has come since the last time. What a connection had counted stays when it is closed.
 
