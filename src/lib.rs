@@ -136,7 +136,8 @@
 //!   one that ends the process for a system call it does not know must be told to let it pass.
 //! * `wal_limit_mib` does not hold for one transaction that is larger by itself, while a reader keeps an
 //!   old state of the database, nor, as far as checkpoints do not catch up, against writers of other
-//!   processes. The WAL file keeps its size until the pool is closed: its blocks are used again. Near the
+//!   processes or on a machine that does not run the pool's thread in time (beside four busy loops on two
+//!   cores a limit of 16 MiB was passed by half). The WAL file keeps its size until the pool is closed: its blocks are used again. Near the
 //!   limit a commit waits for the disk, at most for a second. When the WAL is at half of the limit and
 //!   reads overlap without a gap, the writer's turn is kept for up to 2 ms at a time until one comes.
 //! * Whoever ends a transaction through `rusqlite()` and begins another in its place gets `Ok` from its

@@ -5,10 +5,9 @@
 //! decided under one lock, held for a few moves at a time: a connection that comes back goes to the
 //! waiter at the head, or, as long as that one has been at the head for less than `overtaking`, is
 //! put down as a spare, which the head is invited to fetch and a newcomer may take before it comes.
-//! Where holds are long nobody overtakes ([`Pace`]).
 //! Why: a thread takes long to wake, and a connection that lies idle meanwhile is what makes strict
-//! order slow where holds are short. Why by time: a bound on the number of those who overtake bounds
-//! no wait.
+//! order slow where holds are short; where they are long nobody overtakes ([`Pace`]). Why by time: a
+//! bound on the number of those who overtake bounds no wait.
 //!
 //! **No wake-up is lost.** The first waiter shuts the gate and then exchanges every slot for nothing.
 //! A check-in exchanges its slot for the connection and then looks at the gate. For that slot one
