@@ -136,10 +136,11 @@
 //!   one that ends the process for a system call it does not know must be told to let it pass.
 //! * `wal_limit_mib` does not hold for one transaction that is larger by itself, while a reader keeps an
 //!   old state of the database, nor, as far as checkpoints do not catch up, against writers of other
-//!   processes or on a machine that does not run the pool's thread in time (beside four busy loops on two
-//!   cores a limit of 16 MiB was passed by half). The WAL file keeps its size until the pool is closed: its blocks are used again. Near the
-//!   limit a commit waits for the disk, at most for a second. When the WAL is at half of the limit and
-//!   reads overlap without a gap, the writer's turn is kept for up to 2 ms at a time until one comes.
+//!   processes. The WAL file keeps its size until the pool is closed: its blocks are used again. At three
+//!   quarters of the limit a commit waits for the disk, at most for a second, and for reads that have
+//!   begun less than 100 ms ago; not for older ones, and for those of other processes less each time.
+//!   When the WAL is at half of the limit and reads overlap without a gap, the writer's turn is kept for
+//!   up to 2 ms at a time until one comes.
 //! * Whoever ends a transaction through `rusqlite()` and begins another in its place gets `Ok` from its
 //!   commit, which is that of the other. So does the first closure of a group commit; a later one is told.
 //! * While readers are busy, a `PRAGMA wal_checkpoint` that waits for no lock may find the pool's read

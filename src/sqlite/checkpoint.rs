@@ -18,6 +18,11 @@
 //! with a busy handler hold the lock for writing meanwhile), and the WAL is never truncated: appending
 //! to a file is slower than to use its blocks again.
 //!
+//! Who keeps the writer for many transactions gives no turn. When the WAL is near its limit a commit
+//! waits for this thread (see [`wal`](super::wal)), which then takes the second step beside it, for
+//! nobody else can write. It waits for reads that have just begun, and for no others (see
+//! [`patience`](super::patience)): after that commits go on, and the WAL grows.
+//!
 //! The thread's connection also keeps the read mark (see [`read_mark`](super::read_mark)), which is
 //! given back before anything is done here.
 //!
@@ -37,6 +42,7 @@ use rusqlite::{Connection, InterruptHandle, ffi};
 
 use super::damage::{Damage, shows_damage};
 use super::manager::{Manager, Recipe, Role};
+use super::patience::{Patience, SHORT_READ};
 use super::read_mark::ReadMark;
 use super::wal::Wal;
 use crate::checkout::WeakPool;
@@ -54,14 +60,13 @@ const ROUNDS: u32 = 3;
 
 /// The longest that the second step looks for the end of reads, when the WAL is large.
 const LINGER: Duration = Duration::from_millis(2);
-const LINGER_LOOK: Duration = Duration::from_micros(50);
+/// The pause between two looks, doubled each time.
+const FIRST_LOOK: Duration = Duration::from_micros(50);
+const LAST_LOOK: Duration = Duration::from_millis(1);
 
-/// How long to wait for the writer's turn before looking at the WAL anew.
-const TURN: Duration = Duration::from_secs(1);
-
-/// The pause after a reader was in the way, doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(2);
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+/// How long to wait for the writer's turn before looking at the WAL anew. The one commit that waits
+/// here keeps its turn meanwhile.
+const TURN: Duration = Duration::from_millis(10);
 
 /// The pause after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -139,8 +144,7 @@ impl PreparedCheckpoints {
             running: Arc::clone(&running),
             writer,
             readers,
-            pause: FIRST_PAUSE,
-            held_up_since: None,
+            patience: Patience::new(),
             said: false,
         };
         thread::Builder::new().name("tenure-checkpoints".to_owned()).spawn(move || {
@@ -148,7 +152,7 @@ impl PreparedCheckpoints {
             let connection = checkpointer.run(&self.called, &stopped);
             // From now on nobody waits for this thread.
             drop(self.called);
-            wal.at_work(false);
+            wal.let_grow();
             let _ = ending.send(connection);
         })?;
         Ok(Checkpointing { stop: Mutex::new(Some(stop)), running, ended })
@@ -160,8 +164,6 @@ impl PreparedCheckpoints {
 enum Rest {
     UntilCalled,
     AtMost(Duration),
-    /// A call would come too early.
-    For(Duration),
 }
 
 /// What a checkpoint has found.
@@ -197,10 +199,8 @@ struct Checkpointer {
     running: Arc<Running>,
     writer: WeakPool<Manager>,
     readers: WeakPool<Manager>,
-    pause: Duration,
-    /// Since when readers have been in the way.
-    held_up_since: Option<Instant>,
-    /// The log has named who.
+    patience: Patience,
+    /// The log has named who is in the way.
     said: bool,
 }
 
@@ -215,9 +215,9 @@ impl Checkpointer {
             // What goes wrong once must not end it for good.
             let look = catch_unwind(AssertUnwindSafe(|| self.look()));
             rest = look.unwrap_or_else(|_| {
-                self.wal.at_work(false);
+                self.wal.let_grow();
                 tracing::error!(pool = self.recipe.metrics.name(), "a checkpoint panicked");
-                Rest::For(AFTER_FAILURE)
+                Rest::AtMost(AFTER_FAILURE)
             });
         }
         self.let_go();
@@ -228,19 +228,17 @@ impl Checkpointer {
 
     /// Waits until it is time for a look; `false` = for the end. Keeps the read mark meanwhile.
     fn sleep(&mut self, rest: Rest, called: &Receiver<()>, stopped: &Receiver<Infallible>) -> bool {
-        let (calls, limit) = match rest {
-            Rest::UntilCalled => (called.clone(), None),
-            Rest::AtMost(time) => (called.clone(), Some(time)),
-            Rest::For(time) => (never(), Some(time)),
+        let over = match rest {
+            Rest::UntilCalled => never(),
+            Rest::AtMost(time) => after(time),
         };
-        let over = limit.map_or_else(never, after);
         loop {
             let mark = self.mark.as_ref();
             let tick = mark.and_then(ReadMark::next_tick).map_or_else(never, after);
             let woken = mark.map_or_else(never, |mark| mark.woken().clone());
             select! {
                 recv(stopped) -> _ => return false,
-                recv(calls) -> _ => return true,
+                recv(called) -> _ => return true,
                 recv(over) -> _ => return true,
                 recv(woken) -> _ => self.mark.iter_mut().for_each(ReadMark::wake),
                 recv(tick) -> _ => {
@@ -286,25 +284,12 @@ impl Checkpointer {
     /// Does what is to be done now, and says when to look again.
     fn look(&mut self) -> Rest {
         if self.recipe.damage.get().is_some() {
+            self.wal.let_grow();
             return Rest::UntilCalled;
         }
         if self.wal.is_due() {
-            self.wal.at_work(true);
-            let made = self.make_room();
-            self.wal.at_work(false);
-            let rest = match made {
-                Ok(true) => {
-                    self.pause = FIRST_PAUSE;
-                    self.held_up_since = None;
-                    self.said = false;
-                    Rest::AtMost(IDLE)
-                }
-                Ok(false) => Rest::For(self.held_up()),
-                Err(Failed::Busy) => Rest::For(self.next_pause()),
-                Err(Failed::Error) => Rest::For(AFTER_FAILURE),
-            };
-            self.wal.watch();
-            return rest;
+            self.wal.begin_work();
+            return self.make_room();
         }
         if self.wal.take_committed() {
             self.wal.watch();
@@ -322,39 +307,100 @@ impl Checkpointer {
         }
     }
 
-    /// Both steps; `false` = readers were in the way.
-    fn make_room(&mut self) -> Result<bool, Failed> {
-        for round in 1.. {
+    /// Both steps.
+    fn make_room(&mut self) -> Rest {
+        match self.copy_beside_others() {
+            Ok(true) if self.may_hold_a_commit_up() => self.start_over_beside_a_commit(),
+            // Else there is time yet, in which more of the same pages will be written.
+            Ok(true) if self.wal.is_to_start_over() => self.start_over_in_turn(),
+            made => self.go_on(made),
+        }
+    }
+
+    /// The first step; `false` = readers are in the way, and will be.
+    fn copy_beside_others(&mut self) -> Result<bool, Failed> {
+        for _ in 0..ROUNDS {
             let before = self.wal.backfilled();
             let found = self.checkpoint(CheckpointMode::Passive)?;
-            if self.wal.left() <= LITTLE || round >= ROUNDS {
+            if self.wal.left() <= LITTLE {
                 break;
             }
             let held_back = found.frames.saturating_sub(found.backfilled);
             if held_back > LITTLE && found.backfilled <= before.frames {
                 // Short reads that overlap look the same as a long one, until it is tried.
-                if self.wal.is_large() && self.pause < LONGEST_PAUSE {
-                    break;
-                }
-                return Ok(false);
+                let is_to_be_tried = self.wal.is_large() && self.patience.is_fresh();
+                return Ok(is_to_be_tried || self.may_hold_a_commit_up());
             }
         }
-        // Else there is time yet, in which more of the same pages will be written.
-        if self.wal.is_to_start_over() { self.start_over() } else { Ok(true) }
+        Ok(true)
     }
 
-    /// The second step.
-    fn start_over(&mut self) -> Result<bool, Failed> {
-        let Some(writer) = self.writer.upgrade() else {
-            return Ok(true);
-        };
-        // Who has the turn commits, and must not wait for this.
-        self.wal.at_work(false);
+    /// The second step, with the writer's turn.
+    fn start_over_in_turn(&mut self) -> Rest {
+        let Some(writer) = self.writer.upgrade() else { return Rest::UntilCalled };
+        if self.of_commits().is_none() {
+            self.wal.let_grow();
+        }
         let Ok(_turn) = writer.take_turn(TURN, Location::caller()) else {
-            return Err(Failed::Busy);
+            if self.may_hold_a_commit_up() {
+                return self.start_over_beside_a_commit();
+            }
+            return self.go_on(Err(Failed::Busy));
         };
-        let linger = if self.wal.is_large() { LINGER } else { Duration::ZERO };
-        let mut began = None;
+        let made = self.wait_for_readers(if self.wal.is_large() { LINGER } else { Duration::ZERO });
+        // Before the turn is given to somebody who would commit as if nothing was.
+        self.go_on(made)
+    }
+
+    /// The second step, while a commit waits for it: nobody else writes then.
+    fn start_over_beside_a_commit(&mut self) -> Rest {
+        let is_held = |this: &Self| this.in_the_way(SHORT_READ).is_some();
+        let limit = self.of_commits().filter(|_| !is_held(self)).unwrap_or(LINGER);
+        let made = self.wait_for_readers(limit);
+        if let Ok(false) = made {
+            let known = is_held(self);
+            self.patience.in_vain(self.wal.backfilled(), known);
+        }
+        self.go_on(made)
+    }
+
+    fn may_hold_a_commit_up(&self) -> bool {
+        self.wal.commit_waits() && self.of_commits().is_some()
+    }
+
+    /// How long a commit may wait for readers.
+    fn of_commits(&self) -> Option<Duration> {
+        self.patience.of_commits(self.wal.backfilled())
+    }
+
+    /// What follows from how it went: whether commits wait and call, and when to look again.
+    fn go_on(&mut self, made: Result<bool, Failed>) -> Rest {
+        if let Ok(true) = made {
+            self.patience = Patience::new();
+            self.said = false;
+            self.wal.watch();
+            return Rest::AtMost(IDLE);
+        }
+        match made {
+            Err(Failed::Error) => {
+                self.wal.let_grow();
+                return Rest::AtMost(AFTER_FAILURE);
+            }
+            Ok(_) => self.say_who_is_in_the_way(),
+            Err(Failed::Busy) => {}
+        }
+        if self.of_commits().is_some() {
+            self.wal.pause();
+        } else {
+            self.wal.let_grow();
+        }
+        Rest::AtMost(self.patience.pause())
+    }
+
+    /// Brings the last into the database, and sees whether anybody still reads from the WAL; for so long
+    /// at most. To be called when nobody writes.
+    fn wait_for_readers(&mut self, limit: Duration) -> Result<bool, Failed> {
+        let (mut began, mut pause) = (None, FIRST_LOOK);
         loop {
             let found = self.checkpoint(CheckpointMode::InTurn)?;
             let began = *began.get_or_insert_with(Instant::now);
@@ -362,10 +408,11 @@ impl Checkpointer {
                 self.wal.will_start_over();
                 return Ok(true);
             }
-            if began.elapsed() >= linger {
+            if began.elapsed() >= limit {
                 return Ok(false);
             }
-            thread::sleep(LINGER_LOOK);
+            thread::sleep(pause);
+            pause = (pause * 2).min(LAST_LOOK);
         }
     }
 
@@ -440,34 +487,26 @@ impl Checkpointer {
         Failed::Error
     }
 
-    fn next_pause(&mut self) -> Duration {
-        let pause = self.pause;
-        self.pause = (pause * 2).min(LONGEST_PAUSE);
-        pause
-    }
-
-    /// Readers are in the way. If that has made the WAL too large, the log says which.
-    fn held_up(&mut self) -> Duration {
-        let since = *self.held_up_since.get_or_insert_with(Instant::now);
+    /// If it has made the WAL too large that readers are in the way, the log says which.
+    fn say_who_is_in_the_way(&mut self) {
+        let since = self.patience.held_up_since();
         if self.wal.is_over_the_limit() && !self.said {
             self.said = true;
             let limit = self.recipe.config.wal_limit_mib;
             self.recipe.log.wal_held(
-                self.in_the_way(since).as_ref(),
+                self.in_the_way(since.elapsed()).as_ref(),
                 self.recipe.wal_bytes(),
                 limit,
             );
         }
-        self.next_pause()
     }
 
-    /// The oldest snapshot, or else who has held a reading connection longest; of those that began
-    /// before the WAL was held.
-    fn in_the_way(&self, since: Instant) -> Option<Holder> {
-        let held = since.elapsed();
+    /// The oldest snapshot, or else who has held a reading connection longest; of those that are as old
+    /// as that.
+    fn in_the_way(&self, age: Duration) -> Option<Holder> {
         let snapshot = self.recipe.views.oldest();
         let reader = || self.readers.upgrade()?.status().held.into_iter().next();
-        let before = |holder: &Holder| holder.held >= held;
+        let before = |holder: &Holder| holder.held >= age;
         snapshot.filter(before).or_else(|| reader().filter(before))
     }
 }

@@ -15,6 +15,7 @@ mod guard;
 mod heap;
 mod interrupt;
 mod manager;
+mod patience;
 mod queries;
 mod read_mark;
 mod read_only;

@@ -6,22 +6,32 @@
 //! first that finds the WAL large; no other commit does more than store.
 //!
 //! One thing can hold a commit up here: the WAL has nearly reached its limit, and the thread is at work
-//! on a checkpoint. Then writers have to become as slow as the disk, or the WAL grows without bound.
-//! Nobody waits here for a reader: when one is in the way the thread is not at work.
+//! or was called. Then writers have to become as slow as the disk, or the WAL grows without bound. A
+//! commit that waits here keeps everybody else from writing too, for it has the writer; the thread makes
+//! use of that when the writer's turn is not to be had. When a reader is in the way, and the thread has
+//! found so, commits go on.
+//!
+//! All of that is one state, which the thread sets, but for the calls: with a flag of its own for "at
+//! work", a commit that called during the thread's pause had itself held up until the pause was over.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TrySendError};
 
-/// Nothing is left to checkpoint, as far as is known.
+/// Nothing is left to checkpoint, as far as is known: any commit calls.
 const QUIET: u8 = 0;
-/// The thread looks by itself whether commits go on.
+/// The thread looks by itself whether commits go on: a large WAL calls.
 const WATCHED: u8 = 1;
-/// It was called because the WAL is large.
-const CALLED: u8 = 2;
+/// Something was in the way, and the thread tries again soon: only a WAL near its limit calls.
+const PAUSING: u8 = 2;
+/// As before, and no waiting would help: nobody calls.
+const HELD: u8 = 3;
+/// The thread was called because of the WAL's size, or is at work on a checkpoint: commits near the
+/// limit wait.
+const AT_WORK: u8 = 4;
 
 /// In sixteenths of the limit: so much to be checkpointed makes a checkpoint due;
 const BEGIN: u32 = 2;
@@ -43,10 +53,10 @@ const FRAME_HEADER: u64 = 24;
 const FILE_HEADER: u64 = 32;
 
 /// How much of the WAL is in the database.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Backfilled {
     /// Of the WAL, which starts over.
-    epoch: u32,
+    pub(super) epoch: u32,
     pub(super) frames: u32,
 }
 
@@ -70,9 +80,8 @@ pub(crate) struct Wal {
     /// There was a commit since somebody looked.
     committed: AtomicBool,
     state: AtomicU8,
-    /// The thread was called, or is at work on a checkpoint; not while it waits for the writer's turn
-    /// or for readers.
-    at_work: AtomicBool,
+    /// A commit waits for the thread.
+    commit_waits: AtomicBool,
     /// So large it is made to start over.
     start_over_at: AtomicU32,
     /// A sixteenth of the limit, in frames.
@@ -91,7 +100,7 @@ impl Wal {
             backfilled: AtomicU64::new(0),
             committed: AtomicBool::new(false),
             state: AtomicU8::new(QUIET),
-            at_work: AtomicBool::new(false),
+            commit_waits: AtomicBool::new(false),
             start_over_at: AtomicU32::new(FIRST_START_OVER * sixteenth),
             sixteenth,
             calls,
@@ -100,7 +109,9 @@ impl Wal {
 
     /// After a commit. Called by SQLite on the committing thread, which holds no lock of it then.
     pub(super) fn committed(&self, frames: u32) {
-        if frames < self.frames.swap(frames, Relaxed) {
+        // In one order with the look at the state, and with the thread's looks the other way round (see
+        // `rest`): one of the two sees the other.
+        if frames < self.frames.swap(frames, SeqCst) {
             let epoch = Backfilled::unpack(self.backfilled.load(Relaxed)).epoch;
             let none = Backfilled { epoch: epoch.wrapping_add(1), frames: 0 };
             self.backfilled.store(none.pack(), Release);
@@ -108,23 +119,23 @@ impl Wal {
         // One thread at a time commits, so no atomic addition is needed.
         self.commits.store(self.commits.load(Relaxed).wrapping_add(1), Relaxed);
         self.committed.store(true, Release);
-        match self.state.load(Relaxed) {
-            QUIET => self.call(WATCHED),
-            WATCHED if self.is_due() => self.call(CALLED),
+        match self.state.load(SeqCst) {
+            QUIET => self.call(QUIET, WATCHED),
+            WATCHED if self.is_due() => self.call(WATCHED, AT_WORK),
+            PAUSING if self.is_near_its_limit() => self.call(PAUSING, AT_WORK),
             _ => {}
         }
-        if frames >= self.sixteenth * BRAKE {
+        if self.is_near_its_limit() {
             self.wait_for_the_disk();
         }
     }
 
     #[cold]
-    fn call(&self, state: u8) {
-        if self.state.swap(state, AcqRel) != state {
-            self.at_work(state == CALLED);
+    fn call(&self, from: u8, to: u8) {
+        if self.state.compare_exchange(from, to, AcqRel, Relaxed).is_ok() {
             // Full means that the thread has not come yet.
             if let Err(TrySendError::Disconnected(())) = self.calls.try_send(()) {
-                self.at_work(false);
+                self.let_grow();
             }
         }
     }
@@ -132,9 +143,16 @@ impl Wal {
     #[cold]
     fn wait_for_the_disk(&self) {
         let began = Instant::now();
-        while self.at_work.load(Acquire) && began.elapsed() < LONGEST_BRAKE {
+        self.commit_waits.store(true, Release);
+        while self.state.load(Acquire) == AT_WORK && began.elapsed() < LONGEST_BRAKE {
             thread::sleep(BRAKE_LOOK);
         }
+        self.commit_waits.store(false, Release);
+    }
+
+    /// A commit waits, so nobody writes.
+    pub(super) fn commit_waits(&self) -> bool {
+        self.commit_waits.load(Acquire)
     }
 
     /// A number that is another after each commit.
@@ -143,7 +161,7 @@ impl Wal {
     }
 
     pub(super) fn frames(&self) -> u32 {
-        self.frames.load(Relaxed)
+        self.frames.load(SeqCst)
     }
 
     /// Frames that are in the database, as far as is known.
@@ -168,18 +186,30 @@ impl Wal {
         self.committed.swap(false, Acquire)
     }
 
-    pub(super) fn at_work(&self, at_work: bool) {
-        self.at_work.store(at_work, Release);
+    /// The thread begins a checkpoint.
+    pub(super) fn begin_work(&self) {
+        self.state.store(AT_WORK, Release);
     }
 
-    /// The thread goes to sleep for good: the next commit wakes it.
+    /// The thread goes to sleep for good: the next commit wakes it. What is left is to be looked at
+    /// afterwards.
     pub(super) fn rest(&self) {
-        self.state.store(QUIET, Release);
+        self.state.store(QUIET, SeqCst);
     }
 
     /// The thread looks by itself: only a large WAL wakes it.
     pub(super) fn watch(&self) {
         self.state.store(WATCHED, Release);
+    }
+
+    /// The thread looks by itself, soon: only a WAL near its limit wakes it.
+    pub(super) fn pause(&self) {
+        self.state.store(PAUSING, Release);
+    }
+
+    /// The thread looks by itself, soon, and commits do not wait for it.
+    pub(super) fn let_grow(&self) {
+        self.state.store(HELD, Release);
     }
 
     /// Time for a checkpoint.
@@ -202,6 +232,11 @@ impl Wal {
     /// So large that it may cost its writers a little.
     pub(super) fn is_large(&self) -> bool {
         self.frames() >= self.sixteenth * LARGE
+    }
+
+    /// So large that commits wait for the disk.
+    fn is_near_its_limit(&self) -> bool {
+        self.frames() >= self.sixteenth * BRAKE
     }
 
     pub(super) fn is_over_the_limit(&self) -> bool {
