@@ -33,8 +33,10 @@ const HELD: u8 = 3;
 /// limit wait.
 const AT_WORK: u8 = 4;
 
-/// In sixteenths of the limit: so much to be checkpointed makes a checkpoint due;
-const BEGIN: u32 = 2;
+/// In sixteenths of the limit: so much to be checkpointed makes a checkpoint due, little at a time, for
+/// to send a megabyte to the disk keeps a processor for a tenth of a millisecond, and whoever commits
+/// there waits;
+const BEGIN: u32 = 1;
 /// so large, the WAL is made to start over for the first time, which is early, for a file that grows is
 /// slower than one whose blocks exist; twice as large the next time, and so on up to the last;
 const FIRST_START_OVER: u32 = 1;
