@@ -136,7 +136,8 @@
 //!   one that ends the process for a system call it does not know must be told to let it pass.
 //! * `wal_limit_mib` does not hold for one transaction that is larger by itself, while a reader keeps an
 //!   old state of the database, nor, as far as checkpoints do not catch up, against writers of other
-//!   processes. The WAL file keeps its size until the pool is closed: its blocks are used again. At three
+//!   processes. A WAL that has outgrown it is cut back when it starts over; a smaller file keeps its size
+//!   until the pool is closed, for its blocks are used again. At three
 //!   quarters of the limit a commit waits for the disk, at most for a second, and for reads that have
 //!   begun less than 100 ms ago; not for older ones, and for those of other processes less each time.
 //!   When the WAL is at half of the limit and reads overlap without a gap, the writer's turn is kept for

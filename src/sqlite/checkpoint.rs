@@ -15,8 +15,8 @@
 //! While the WAL is small it is content with the answer and comes again later. When the WAL has grown
 //! to half of its limit it asks again for up to [`LINGER`]: many short reads that overlap would
 //! otherwise never leave a gap. No mode that waits for readers is ever used (FULL, RESTART and TRUNCATE
-//! with a busy handler hold the lock for writing meanwhile), and the WAL is never truncated: appending
-//! to a file is slower than to use its blocks again.
+//! with a busy handler hold the lock for writing meanwhile), and the WAL is not truncated, unless
+//! it has outgrown its limit: appending to a file is slower than to use its blocks again.
 //!
 //! Who keeps the writer for many transactions gives no turn. When the WAL is near its limit a commit
 //! waits for this thread (see [`wal`](super::wal)), which then takes the second step beside it, for

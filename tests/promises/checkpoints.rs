@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tenure::rusqlite::Connection;
 use tenure::rusqlite::hooks::Wal;
-use tenure::{Access, Builder, Checkpoints, JournalMode, Pool, Synchronous};
+use tenure::{Access, Builder, Checkpoints, JournalMode, Pool, Role, Synchronous};
 
 use crate::logged::warnings_of_all_threads;
 use crate::recorded::Recorded;
@@ -195,6 +196,7 @@ fn a_reader_keeps_no_committer_waiting_and_is_named_when_the_wal_outgrows_its_li
         commit(&pool);
         frames(&pool, "total") < 256.0
     });
+    assert!(wal_bytes(&pool) <= 4 * MIB, "{} bytes", wal_bytes(&pool));
 }
 
 #[test]
@@ -229,6 +231,21 @@ fn the_writer_waits_for_no_checkpoint_unless_that_is_wanted() {
     assert_eq!(automatic(Pool::builder()), 0);
     assert_eq!(automatic(Pool::builder().checkpoints(Checkpoints::Inline)), 1000);
     assert_eq!(automatic(Pool::builder().journal_mode(JournalMode::Delete)), 1000);
+}
+
+#[test]
+fn a_limit_of_the_wal_file_that_on_connect_has_set_stays() {
+    let limit = |builder: Builder| {
+        let pool = pool(builder);
+        let writer = pool.write().unwrap();
+        writer.query_one("PRAGMA journal_size_limit", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!(limit(small()), 4 * MIB as i64);
+    let own = |connection: &mut Connection, _: Role| {
+        Ok(connection.pragma_update(None, "journal_size_limit", 12_345)?)
+    };
+    assert_eq!(limit(small().on_connect(own)), 12_345);
+    assert_eq!(limit(small().checkpoints(Checkpoints::Inline)), -1);
 }
 
 #[test]
