@@ -102,31 +102,31 @@ pub(super) enum Look {
     Last,
 }
 
-struct State<T> {
-    queue: Queue<T>,
+pub(super) struct State<T> {
+    pub(super) queue: Queue<T>,
     pace: Pace,
     /// Free connections and their slots, while somebody waits; empty while nobody does.
-    spare: Vec<(usize, T)>,
+    pub(super) spare: Vec<(usize, T)>,
     /// How many slots are in force: the first ones.
-    limit: usize,
+    pub(super) limit: usize,
     /// Slots in force without a connection: room to open one, as far as the limit allows.
-    vacant: Vec<usize>,
+    pub(super) vacant: Vec<usize>,
     /// Slots out of force without a connection.
-    retired: Vec<usize>,
+    pub(super) retired: Vec<usize>,
     /// How many connections whoever has made the pool smaller is closing just now.
-    closing: usize,
+    pub(super) closing: usize,
     /// How many connections were closed for a fault and are to be opened again.
-    missing: usize,
+    pub(super) missing: usize,
     /// Check-ins may be stores: who shuts the gate has to make a fence.
-    calm: bool,
+    pub(super) calm: bool,
     /// Somebody has asked since housekeeping last looked.
-    asked: bool,
-    closed: bool,
+    pub(super) asked: bool,
+    pub(super) closed: bool,
 }
 
 impl<T> State<T> {
     /// How many connections are idle, held, being opened or being closed, of so many slots.
-    fn open(&self, slots: usize) -> usize {
+    pub(super) fn open(&self, slots: usize) -> usize {
         slots - self.vacant.len() - self.retired.len()
     }
 
@@ -136,7 +136,7 @@ impl<T> State<T> {
     }
 
     /// How many more may be opened.
-    fn room(&self, slots: usize) -> usize {
+    pub(super) fn room(&self, slots: usize) -> usize {
         self.limit.saturating_sub(self.open(slots))
     }
 
@@ -146,22 +146,22 @@ impl<T> State<T> {
     }
 
     /// Reserves a slot to open one.
-    fn take_room(&mut self, slots: usize) -> Option<usize> {
+    pub(super) fn take_room(&mut self, slots: usize) -> Option<usize> {
         if self.room(slots) == 0 { None } else { self.vacant.pop() }
     }
 }
 
 /// Hands out at most as many `T` as the limit allows, each to one owner.
 pub(super) struct Dispatch<T> {
-    slots: Slots<T>,
+    pub(super) slots: Slots<T>,
     /// A [`Gate`]. Written under the lock of `state`.
     gate: AtomicUsize,
     /// So many slots have ever been in force. Written under the lock of `state`.
-    reach: AtomicUsize,
+    pub(super) reach: AtomicUsize,
     /// Guards who waits; taken by a checkout only when it found no idle connection.
-    state: Mutex<State<T>>,
+    pub(super) state: Mutex<State<T>>,
     /// Told when the last connection of a closed pool is gone. Waited on with `state`.
-    all_gone: Condvar,
+    pub(super) all_gone: Condvar,
     /// How long newcomers may overtake the head of the queue at most, in nanoseconds.
     overtaking: u64,
     max_waiters: usize,
@@ -238,6 +238,11 @@ impl<T> Dispatch<T> {
         // In this order: see the head of this file.
         let connection = self.slots.take(slot)?;
         self.give_under(state, slot, connection)
+    }
+
+    #[inline]
+    pub(super) fn note(&self, slot: usize) -> &Note {
+        self.slots.note(slot)
     }
 
     #[inline(always)]
@@ -421,7 +426,12 @@ impl<T> Dispatch<T> {
     }
 
     /// Brings those who wait and what is free together. After every change of either.
-    fn settle(&self, state: &mut MutexGuard<'_, State<T>>, now: u64, told: &mut Told<T>) {
+    pub(super) fn settle(
+        &self,
+        state: &mut MutexGuard<'_, State<T>>,
+        now: u64,
+        told: &mut Told<T>,
+    ) {
         let state = &mut **state;
         while !state.queue.is_empty() && !state.closed {
             let turn = if let Some(slot) = state.take_room(self.slots.len()) {
@@ -452,7 +462,7 @@ impl<T> Dispatch<T> {
         self.set_gate(state);
     }
 
-    fn set_gate(&self, state: &State<T>) {
+    pub(super) fn set_gate(&self, state: &State<T>) {
         let too_many = state.too_many(self.slots.len());
         let open = state.queue.is_empty() && !state.closed && !too_many;
         let gate = if open { Gate::open(state.limit, state.calm) } else { Gate::SHUT };
@@ -460,196 +470,10 @@ impl<T> Dispatch<T> {
     }
 
     /// To look into the slots afterwards.
-    fn shut(&self, state: &mut State<T>) {
+    pub(super) fn shut(&self, state: &mut State<T>) {
         self.gate.store(Gate::SHUT.0, Ordering::Release);
         if std::mem::take(&mut state.calm) {
             asymmetric_fence::heavy();
         }
-    }
-}
-
-/// For those who look after it.
-impl<T> Dispatch<T> {
-    /// No more turns. What is idle is the caller's to close; what is held comes back by
-    /// [`give`](Self::give).
-    pub(super) fn close(&self) -> Vec<(usize, T)> {
-        let mut told = Told::nobody();
-        let mut state = self.state.lock();
-        state.closed = true;
-        self.shut(&mut state);
-        let mut idle = std::mem::take(&mut state.spare);
-        let slots = 0..self.slots.len();
-        idle.extend(slots.filter_map(|slot| Some((slot, self.slots.take(slot)?))));
-        let now = clock::now();
-        while let Some(waiter) = state.queue.pop(now) {
-            told.tell(waiter, Message::Turn(Turn::Closed));
-        }
-        drop(state);
-        idle
-    }
-
-    /// Changes the limit: new room goes to those who wait. The connections that are returned are the
-    /// caller's to close, and
-    /// then to [`vacate_surplus`](Self::vacate_surplus); what else is too much is returned by [`give`](Self::give) when it comes
-    /// back. `None` = the pool is closed.
-    pub(super) fn resize(&self, limit: usize) -> Option<Vec<(usize, T)>> {
-        let mut told = Told::nobody();
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        if state.closed {
-            return None;
-        }
-        let slots = self.slots.len();
-        let before = std::mem::replace(&mut state.limit, limit);
-        self.reach.store(self.reach.load(Ordering::Relaxed).max(limit), Ordering::Relaxed);
-        // In this order: see the head of this file.
-        self.shut(state);
-        let mut surplus: Vec<(usize, T)> = (limit..before)
-            .filter_map(|slot| Some((slot, self.slots.take(slot)?)))
-            .chain(state.spare.extract_if(.., |(slot, _)| *slot >= limit))
-            .collect();
-        let mut empty = std::mem::take(&mut state.vacant);
-        empty.append(&mut state.retired);
-        // The first slot is used first.
-        empty.sort_unstable_by(|one, other| other.cmp(one));
-        (state.retired, state.vacant) = empty.into_iter().partition(|slot| *slot >= limit);
-        // The rest of what is idle and too much, the last slots first.
-        let mut left = state.open(slots) - state.closing - surplus.len();
-        let mut idle = (0..limit).rev();
-        while left > limit {
-            let found = state
-                .spare
-                .pop()
-                .or_else(|| idle.find_map(|slot| Some((slot, self.slots.take(slot)?))));
-            let Some(found) = found else { break };
-            surplus.push(found);
-            left -= 1;
-        }
-        state.closing += surplus.len();
-        for (slot, _) in &surplus {
-            self.slots.note(*slot).vacant();
-        }
-        self.settle(&mut guard, clock::now(), &mut told);
-        drop(guard);
-        Some(surplus)
-    }
-
-    /// After [`close`](Self::close): sleeps until every connection is gone, also those that were held
-    /// or being opened; `false` = the deadline came first.
-    pub(super) fn wait_for_the_last(&self, deadline: Option<Instant>) -> bool {
-        let mut state = self.state.lock();
-        let mut passed = false;
-        while state.open(self.slots.len()) > 0 && !passed {
-            (state, passed) = match deadline {
-                None => (self.all_gone.wait(state), false),
-                Some(deadline) => self.all_gone.wait_until(state, deadline),
-            };
-        }
-        let gone = state.open(self.slots.len()) == 0;
-        drop(state);
-        if gone {
-            // Somebody else may wait for the same; each tells the next.
-            self.all_gone.notify_one();
-        }
-        gone
-    }
-
-    /// Calm returns, if nobody has asked since this was last called.
-    pub(super) fn calm_down(&self) {
-        let mut state = self.state.lock();
-        let asked = std::mem::take(&mut state.asked);
-        if !asked && !state.calm && asymmetric_fence::is_available() {
-            state.calm = true;
-            self.set_gate(&state);
-        }
-    }
-
-    /// Room that nobody has asked for, to open a connection ahead of time.
-    pub(super) fn room(&self) -> Option<usize> {
-        let mut state = self.state.lock();
-        if state.closed { None } else { state.take_room(self.slots.len()) }
-    }
-
-    /// Room for one of the connections that are to be opened again; `None` when there is none left.
-    pub(super) fn missing_room(&self) -> Option<usize> {
-        let mut state = self.state.lock();
-        let missing = std::mem::take(&mut state.missing).min(state.room(self.slots.len()));
-        if missing == 0 || state.closed {
-            return None;
-        }
-        state.missing = missing - 1;
-        state.take_room(self.slots.len())
-    }
-
-    /// One connection more is to be opened again, unless somebody waits and does so himself.
-    pub(super) fn miss(&self) -> bool {
-        let mut state = self.state.lock();
-        let missed = !state.closed && state.missing < state.room(self.slots.len());
-        state.missing += usize::from(missed);
-        missed
-    }
-
-    /// Takes the connection of this slot if it is idle and `more` than so many are open.
-    pub(super) fn withdraw(&self, slot: usize, more: usize) -> Option<T> {
-        let state = self.state.lock();
-        if state.open(self.slots.len()) <= more {
-            return None;
-        }
-        let connection = self.slots.take(slot)?;
-        self.slots.note(slot).vacant();
-        Some(connection)
-    }
-
-    #[inline]
-    pub(super) fn note(&self, slot: usize) -> &Note {
-        self.slots.note(slot)
-    }
-
-    pub(super) fn notes(&self) -> impl Iterator<Item = &Note> {
-        self.slots.notes(self.reach.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.state.lock().closed
-    }
-
-    /// How many connections are idle, held or being opened.
-    pub(super) fn open(&self) -> usize {
-        self.state.lock().open(self.slots.len())
-    }
-
-    /// The slots that are not empty, and how many more than the limit they are.
-    pub(super) fn in_use(&self) -> (Vec<usize>, usize) {
-        let state = self.state.lock();
-        let empty = |slot: &usize| state.vacant.contains(slot) || state.retired.contains(slot);
-        let slots: Vec<usize> = (0..self.slots.len()).filter(|slot| !empty(slot)).collect();
-        let surplus = slots.len().saturating_sub(state.limit);
-        (slots, surplus)
-    }
-
-    /// How many may be.
-    pub(super) fn limit(&self) -> usize {
-        self.state.lock().limit
-    }
-
-    pub(super) fn waiting(&self) -> usize {
-        self.state.lock().queue.len()
-    }
-
-    /// How many wait, and since when the one who came first.
-    pub(super) fn oldest_waiter(&self) -> (usize, Option<u64>) {
-        let state = self.state.lock();
-        (state.queue.len(), state.queue.waiters().next().map(|waiter| waiter.since))
-    }
-
-    /// Whether the waiter of that number has neither left the queue nor been granted a turn.
-    pub(super) fn is_waiting(&self, number: u64) -> bool {
-        self.state.lock().queue.before(number).is_some()
-    }
-
-    /// Who waits and since when, in the order in which they will be served.
-    pub(super) fn waiters(&self) -> Vec<(Asker, u64)> {
-        let state = self.state.lock();
-        state.queue.waiters().map(|waiter| (waiter.asker.clone(), waiter.since)).collect()
     }
 }

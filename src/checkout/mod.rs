@@ -10,8 +10,8 @@
 //!
 //! * `slots` holds the idle connections; a checkout that finds one takes no lock;
 //! * `queue` holds the waiters, in order of arrival;
-//! * `dispatch` decides who gets which connection, and keeps to the limit; `pace` says whether newcomers
-//!   may overtake;
+//! * `dispatch` decides who gets which connection, and keeps to the limit, which `upkeep` changes; `pace`
+//!   says whether newcomers may overtake;
 //! * `holders` knows who has what, since when, taken where, and `labels` what the holder calls it;
 //! * `deadlock` finds out who would wait in vain;
 //! * `counts` counts, `clock` tells the time and `threads` who asks, without being in anybody's way;
@@ -47,6 +47,7 @@ mod source;
 mod sources;
 pub(crate) mod sync;
 mod threads;
+mod upkeep;
 
 pub use any::{Builder, Detached, Guard, Pool};
 

@@ -46,3 +46,54 @@ impl Pace {
         if held_for < self.overtaking.saturating_mul(2) { self.overtaking } else { 0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OVERTAKING: u64 = 30_000;
+
+    /// Of two cores, on which connections come back so often.
+    fn after(holds: usize, between: u64) -> Pace {
+        let mut pace = Pace::new(OVERTAKING, 2);
+        pace.begin(1);
+        (1..=holds as u64).for_each(|number| pace.one_came_back(1 + number * between));
+        pace
+    }
+
+    #[test]
+    fn newcomers_overtake_where_holds_are_short() {
+        assert_eq!(after(0, 0).overtaking(4), OVERTAKING);
+        // Two at a time of 20 us, or one.
+        assert_eq!(after(100, 10_000).overtaking(4), OVERTAKING);
+        assert_eq!(after(100, 20_000).overtaking(1), OVERTAKING);
+    }
+
+    #[test]
+    fn nobody_overtakes_where_holds_are_long() {
+        // Two at a time of 200 us, or one.
+        assert_eq!(after(100, 100_000).overtaking(4), 0);
+        assert_eq!(after(100, 200_000).overtaking(1), 0);
+    }
+
+    #[test]
+    fn a_single_long_hold_says_little_and_several_change_it() {
+        let mut pace = after(100, 10_000);
+        let mut now = 1_000_000;
+        let mut hold = |pace: &mut Pace, time: u64| {
+            now += time;
+            pace.one_came_back(now);
+        };
+        hold(&mut pace, 10_000_000);
+        assert_eq!(pace.overtaking(4), OVERTAKING);
+        (0..20).for_each(|_| hold(&mut pace, 100_000));
+        assert_eq!(pace.overtaking(4), 0);
+        (0..20).for_each(|_| hold(&mut pace, 10_000));
+        assert_eq!(pace.overtaking(4), OVERTAKING);
+    }
+
+    #[test]
+    fn no_overtaking_at_all_stays_none() {
+        assert_eq!(Pace::new(0, 2).overtaking(4), 0);
+    }
+}

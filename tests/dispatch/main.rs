@@ -24,6 +24,8 @@ mod calm;
 mod clock;
 mod ffi;
 mod model;
+#[path = "../../src/checkout/upkeep.rs"]
+mod upkeep;
 #[path = "../../src/who.rs"]
 mod who;
 

@@ -23,6 +23,8 @@ mod pace;
 mod queue;
 #[path = "../../src/checkout/slots.rs"]
 mod slots;
+#[path = "../../src/checkout/upkeep.rs"]
+mod upkeep;
 #[path = "../../src/who.rs"]
 mod who;
 
