@@ -178,6 +178,8 @@ impl Builder {
     /// the settings of the pool are applied after it, and readers become query-only. It may run on any
     /// thread. One of the connections is never lent: that of [`Role::Checkpoint`].
     ///
+    /// What it prepares by `prepare_cached` stays in `rusqlite`'s own cache; sessions have another.
+    ///
     /// ```
     /// let pool = tenure::testing::temporary_with(tenure::Pool::builder().on_connect(
     ///     |connection, _role| {
