@@ -8,7 +8,7 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -83,6 +83,7 @@ unsafe extern "C" fn open(
 }
 
 trait Faults {
+    const IS_MAIN: bool;
     const WRITE: &'static AtomicI32;
     const SYNC: &'static AtomicI32;
 }
@@ -91,11 +92,13 @@ struct WalFile;
 struct MainFile;
 
 impl Faults for WalFile {
+    const IS_MAIN: bool = false;
     const WRITE: &'static AtomicI32 = &WAL_WRITE;
     const SYNC: &'static AtomicI32 = &WAL_SYNC;
 }
 
 impl Faults for MainFile {
+    const IS_MAIN: bool = true;
     const WRITE: &'static AtomicI32 = &MAIN_WRITE;
     const SYNC: &'static AtomicI32 = &MAIN_SYNC;
 }
@@ -113,6 +116,9 @@ unsafe extern "C" fn write<F: Faults>(
     length: c_int,
     at: ffi::sqlite3_int64,
 ) -> c_int {
+    if let Some(turn) = in_turn().filter(|_| F::IS_MAIN) {
+        WRITTEN[turn].fetch_add(1, SeqCst);
+    }
     match F::WRITE.load(SeqCst) {
         // SAFETY: the usual method of this very file.
         0 => unsafe { (usual().xWrite.expect("every file has it"))(file, from, length, at) },
@@ -124,11 +130,36 @@ unsafe extern "C" fn write<F: Faults>(
 ///
 /// As SQLite promises to every file.
 unsafe extern "C" fn sync<F: Faults>(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
+    if let Some(turn) = in_turn().filter(|_| F::IS_MAIN) {
+        let written = WRITTEN.each_ref().map(|written| written.swap(0, SeqCst));
+        if turn == 1 {
+            LEFT.fetch_max(written[0], SeqCst);
+        }
+        SYNCS[turn].fetch_add(1, SeqCst);
+    }
     match F::SYNC.load(SeqCst) {
         // SAFETY: the usual method of this very file.
         0 => unsafe { (usual().xSync.expect("every file has it"))(file, flags) },
         code => code,
     }
+}
+
+/// What the pool's thread has written into the database since it was synced, by whether the thread had the
+/// writer's turn; and the most that was written without it when a sync was made with it.
+static WRITTEN: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+static LEFT: AtomicUsize = AtomicUsize::new(0);
+static SYNCS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+static WATCHED: Mutex<Option<Pool>> = Mutex::new(None);
+
+/// Whether the pool's thread has the writer's turn; `None` = this is another thread, or nobody asks.
+fn in_turn() -> Option<usize> {
+    let name = "tenure-checkpoints";
+    if std::thread::current().name() != Some(name) {
+        return None;
+    }
+    let watched = WATCHED.lock().unwrap();
+    let held = watched.as_ref()?.status().write?.held;
+    Some(usize::from(held.iter().any(|holder| holder.thread == name)))
 }
 
 /// Sets a fault until it is dropped.
@@ -345,6 +376,26 @@ fn a_checkpoint_that_fails_loses_nothing_and_is_made_up_for() {
     }
     let rows = pool.titles().len();
     assert_eq!(pool.titles_at_the_end().len(), rows);
+}
+
+#[test]
+fn with_the_writers_turn_only_what_was_written_with_it_is_brought_to_the_disk() {
+    let small = Pool::builder().wal_limit_mib(4).synchronous(Synchronous::Normal);
+    let pool = Fixture::with(small);
+    *WATCHED.lock().unwrap() = Some(pool.pool.clone());
+    let began = Instant::now();
+    // Beside commits SQLite itself would sync with the turn only.
+    while SYNCS[1].load(SeqCst) < 10 {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..200).for_each(|_| assert_eq!(pool.insert("kept").unwrap(), 1)));
+            }
+        });
+        assert!(began.elapsed() < Duration::from_secs(60), "the WAL did not start over");
+    }
+    drop(WATCHED.lock().unwrap().take());
+    assert!(SYNCS[0].load(SeqCst) > 0);
+    assert_eq!(LEFT.load(SeqCst), 0, "pages that were written before the turn was taken");
 }
 
 #[test]

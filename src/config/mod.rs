@@ -119,7 +119,7 @@ pub struct PoolConfig {
     pub checkpoints: Checkpoints,
     /// With background checkpoints, how large the WAL gets at most, in MiB. One transaction that is
     /// larger, and a reader that keeps an old state of the database, make it grow further; the file is
-    /// cut back by the first commit after the WAL has started over.
+    /// cut back when nobody has written for a second.
     pub wal_limit_mib: u32,
     /// With background checkpoints, keep a read transaction open while readers are busy: theirs then
     /// take and give back no lock of the operating system. It is a millisecond old at most, and ends

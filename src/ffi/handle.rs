@@ -42,8 +42,9 @@ pub(crate) trait Watch: Send + Sync + 'static {
     /// Asked every [`instructions`](Self::instructions), with what is running. `false` = stop.
     fn go_on(&self, running: &mut dyn Iterator<Item = Run>) -> bool;
 
-    /// Told after a commit that the WAL of the main database has so many frames.
-    fn committed(&self, frames: u32);
+    /// Told after a commit that the WAL of the main database has so many frames. `reads` = the
+    /// connection has a read of it open.
+    fn committed(&self, frames: u32, reads: impl FnOnce() -> bool);
 
     /// Whether [`committed`](Self::committed) is to be called, in the place of SQLite's own
     /// checkpoints.
@@ -358,7 +359,7 @@ unsafe extern "C" fn progress<W: Watch>(context: *mut c_void) -> c_int {
 /// `context` is the pointer that [`Handle::install`] gave; `database` is a text that ends with NUL.
 unsafe extern "C" fn committed<W: Watch>(
     context: *mut c_void,
-    _: *mut ffi::sqlite3,
+    connection: *mut ffi::sqlite3,
     database: *const c_char,
     frames: c_int,
 ) -> c_int {
@@ -366,8 +367,12 @@ unsafe extern "C" fn committed<W: Watch>(
     let (context, database) = unsafe { (&*context.cast::<Context<W>>(), CStr::from_ptr(database)) };
     if database == c"main" {
         let frames = u32::try_from(frames).unwrap_or(0);
+        let reads = || {
+            // SAFETY: SQLite's own connection, whose hook this is.
+            unsafe { ffi::sqlite3_txn_state(connection, database.as_ptr()) != ffi::SQLITE_TXN_NONE }
+        };
         // The commit stands, whatever happens here.
-        let _ = catch_unwind(AssertUnwindSafe(|| context.watch.committed(frames)));
+        let _ = catch_unwind(AssertUnwindSafe(|| context.watch.committed(frames, reads)));
     }
     ffi::SQLITE_OK
 }

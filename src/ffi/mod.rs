@@ -6,6 +6,7 @@
 //! * `close`: closing a connection on which statements were forgotten.
 //! * `own_statements`: the statements of transactions, kept prepared.
 //! * `statement_cache`: the statements of the holders, kept prepared beside the connection they borrow.
+//! * `sync_database`: bringing to the disk what checkpoints have written.
 //! * `fork`: noticing that this process is a child.
 //! * `asymmetric_fence`: a memory fence in all threads at once, for which the kernel is asked.
 //!
@@ -19,6 +20,7 @@ mod handle;
 mod own_statements;
 mod probe;
 mod statement_cache;
+mod sync_database;
 
 pub(crate) use fork::{count_forks, forks};
 pub(crate) use handle::{Handle, Run, Watch};
@@ -28,3 +30,4 @@ pub(crate) use probe::{
     shares_page_cache,
 };
 pub use statement_cache::CachedStatement;
+pub(crate) use sync_database::sync_database;

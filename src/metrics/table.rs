@@ -294,7 +294,7 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::Bytes,
         labels: &[],
         help: "The size of the WAL file, parts that are free to be used again included.",
-        advice: "Above `wal_limit_mib` and growing: something keeps the WAL from starting over; the log names the snapshot or reader. When that has ended the file is cut back to the limit.",
+        advice: "Above `wal_limit_mib` and growing: something keeps the WAL from starting over; the log names the snapshot or reader. When that has ended the file is cut back as soon as nobody writes for a second.",
     },
     Metric {
         name: "tenure_wal_frames",

@@ -254,9 +254,9 @@ impl Watch for Busy {
         !over
     }
 
-    fn committed(&self, frames: u32) {
+    fn committed(&self, frames: u32, reads: impl FnOnce() -> bool) {
         if let Some(wal) = &self.wal {
-            wal.committed(frames);
+            wal.committed(frames, reads);
         }
     }
 

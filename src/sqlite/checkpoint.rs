@@ -5,7 +5,7 @@
 //! connection of its own. It takes two steps, because a WAL is used again from its start only when all
 //! of it is in the database at the moment somebody writes:
 //!
-//! 1. PASSIVE, beside those who read and write, until little is left;
+//! 1. PASSIVE, beside those who read and write, until little is left, and that to the disk;
 //! 2. with the writer's turn, taken in the queue like anybody's: PASSIVE once more, for what was
 //!    committed meanwhile. Whoever writes next starts the WAL over. Without this step a WAL under load
 //!    never starts over and grows to hundreds of megabytes in a second.
@@ -16,12 +16,12 @@
 //! to half of its limit it asks again for up to [`LINGER`]: many short reads that overlap would
 //! otherwise never leave a gap. No mode that waits for readers is ever used (FULL, RESTART and TRUNCATE
 //! with a busy handler hold the lock for writing meanwhile), and the WAL is not truncated, unless
-//! it has outgrown its limit: appending to a file is slower than to use its blocks again.
+//! it has outgrown its limit and nobody writes: appending to a file is slower than to use its blocks again.
 //!
 //! Who keeps the writer for many transactions gives no turn. When the WAL is near its limit a commit
 //! waits for this thread (see [`wal`](super::wal)), which then takes the second step beside it, for
-//! nobody else can write. It waits for reads that have just begun, and for no others (see
-//! [`patience`](super::patience)): after that commits go on, and the WAL grows.
+//! nobody else can write. It waits for short reads, and not for long ones (see
+//! [`patience`](super::patience)): then commits go on, and the WAL grows.
 //!
 //! The thread's connection also keeps the read mark (see [`read_mark`](super::read_mark)), which is
 //! given back before anything is done here.
@@ -46,6 +46,7 @@ use super::patience::{Patience, SHORT_READ};
 use super::read_mark::ReadMark;
 use super::wal::Wal;
 use crate::checkout::WeakPool;
+use crate::ffi::sync_database;
 use crate::metrics::{CheckpointMode, CheckpointOutcome, Operation};
 use crate::status::Holder;
 
@@ -55,7 +56,7 @@ const IDLE: Duration = Duration::from_secs(1);
 /// So many frames are written quickly, with the writer's turn: a mebibyte.
 const LITTLE: u32 = 256;
 
-/// How often the first step is repeated, at most, to leave little.
+/// How often the first step is repeated to leave little; more often only while each time leaves half.
 const ROUNDS: u32 = 3;
 
 /// The longest that the second step looks for the end of reads, when the WAL is large.
@@ -73,6 +74,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Ends the thread.
 pub(crate) struct Checkpointing {
+    wal: Arc<Wal>,
     stop: Mutex<Option<Sender<Infallible>>>,
     running: Arc<Running>,
     /// From the thread's end: its connection, to be closed last.
@@ -86,6 +88,7 @@ impl Checkpointing {
     /// Tells the thread to end, and interrupts what it does.
     pub(crate) fn stop(&self) {
         drop(self.stop.lock().take());
+        self.wal.end();
         if let Some(running) = &*self.running.lock() {
             running.interrupt();
         }
@@ -136,6 +139,7 @@ impl PreparedCheckpoints {
         let (stop, stopped) = bounded(0);
         let (ending, ended) = bounded(1);
         let running = Arc::new(Running::default());
+        let wal = Arc::clone(&self.wal);
         let checkpointer = Checkpointer {
             recipe: Arc::clone(recipe),
             wal: self.wal,
@@ -155,7 +159,7 @@ impl PreparedCheckpoints {
             wal.let_grow();
             let _ = ending.send(connection);
         })?;
-        Ok(Checkpointing { stop: Mutex::new(Some(stop)), running, ended })
+        Ok(Checkpointing { wal, stop: Mutex::new(Some(stop)), running, ended })
     }
 }
 
@@ -297,69 +301,125 @@ impl Checkpointer {
         }
         // First, so that a commit during the checkpoint calls.
         self.wal.rest();
-        if self.wal.left() == 0 {
-            return Rest::UntilCalled;
-        }
-        match self.checkpoint(CheckpointMode::Passive) {
-            Ok(found) if found.is_complete() => Rest::UntilCalled,
+        let is_complete = self.wal.left() == 0
+            || self.checkpoint(CheckpointMode::Passive).is_ok_and(Found::is_complete);
+        if is_complete && self.cut_back() {
+            Rest::UntilCalled
+        } else {
             // A reader is in the way, or somebody else checkpoints.
-            Ok(_) | Err(_) => Rest::AtMost(IDLE),
+            Rest::AtMost(IDLE)
+        }
+    }
+
+    /// Makes a WAL that has outgrown its limit as small as can be; `false` = somebody is in the way.
+    ///
+    /// Nobody writes now. To leave it to the commit that starts the WAL over (`PRAGMA
+    /// journal_size_limit`) would make that one wait, a millisecond for each megabyte.
+    fn cut_back(&mut self) -> bool {
+        if self.recipe.wal_bytes() <= u64::from(self.recipe.config.wal_limit_mib) << 20 {
+            return true;
+        }
+        let cut = match self.connection() {
+            Ok(connection) => pragma(connection, "PRAGMA main.wal_checkpoint(TRUNCATE)"),
+            Err(_) => return false,
+        };
+        match cut {
+            Ok((busy, _)) => !busy,
+            Err(error) => {
+                self.failed(&error);
+                false
+            }
         }
     }
 
     /// Both steps.
     fn make_room(&mut self) -> Rest {
-        match self.copy_beside_others() {
-            Ok(true) if self.may_hold_a_commit_up() => self.start_over_beside_a_commit(),
-            // Else there is time yet, in which more of the same pages will be written.
-            Ok(true) if self.wal.is_to_start_over() => self.start_over_in_turn(),
+        let is_to_start_over = self.wal.is_to_start_over();
+        match self.copy_beside_others(is_to_start_over) {
+            Ok(true) if is_to_start_over => self.start_over(),
+            // There is time yet, in which more of the same pages will be written.
             made => self.go_on(made),
         }
     }
 
-    /// The first step; `false` = readers are in the way, and will be.
-    fn copy_beside_others(&mut self) -> Result<bool, Failed> {
-        for _ in 0..ROUNDS {
+    /// The first step, until little is left, or what is left does not become less; `false` = readers are
+    /// in the way, and will be.
+    fn copy_beside_others(&mut self, is_to_start_over: bool) -> Result<bool, Failed> {
+        let mut left = u32::MAX;
+        for round in 1.. {
             let before = self.wal.backfilled();
             let found = self.checkpoint(CheckpointMode::Passive)?;
-            if self.wal.left() <= LITTLE {
-                break;
-            }
             let held_back = found.frames.saturating_sub(found.backfilled);
             if held_back > LITTLE && found.backfilled <= before.frames {
                 // Short reads that overlap look the same as a long one, until it is tried.
                 let is_to_be_tried = self.wal.is_large() && self.patience.is_fresh();
                 return Ok(is_to_be_tried || self.may_hold_a_commit_up());
             }
+            if is_to_start_over {
+                self.sync()?;
+            }
+            let more = self.wal.left();
+            if more <= LITTLE || round >= ROUNDS && more > left / 2 {
+                break;
+            }
+            left = more;
         }
         Ok(true)
     }
 
-    /// The second step, with the writer's turn.
-    fn start_over_in_turn(&mut self) -> Rest {
-        let Some(writer) = self.writer.upgrade() else { return Rest::UntilCalled };
-        if self.of_commits().is_none() {
+    /// Brings what was copied to the disk. SQLite does so only where nobody has committed meanwhile: in the
+    /// second step, where everybody waits for it.
+    fn sync(&mut self) -> Result<(), Failed> {
+        let began = Instant::now();
+        sync_database(self.connection()?).map_err(|error| {
+            let (mode, outcome) = (CheckpointMode::Passive, CheckpointOutcome::Error);
+            self.recipe.metrics.checkpoint(mode, outcome, began);
+            self.failed(&error)
+        })
+    }
+
+    /// The second step, beside a commit that waits or with the writer's turn.
+    fn start_over(&mut self) -> Rest {
+        if self.of_commits().is_some() {
+            self.wal.begin_to_start_over();
+        } else {
             self.wal.let_grow();
         }
+        if self.may_hold_a_commit_up() {
+            self.start_over_beside_a_commit()
+        } else {
+            self.start_over_in_turn()
+        }
+    }
+
+    /// The second step, with the writer's turn.
+    fn start_over_in_turn(&mut self) -> Rest {
+        let Some(writer) = self.writer.upgrade() else {
+            self.wal.let_grow();
+            return Rest::UntilCalled;
+        };
         let Ok(_turn) = writer.take_turn(TURN, Location::caller()) else {
             if self.may_hold_a_commit_up() {
                 return self.start_over_beside_a_commit();
             }
             return self.go_on(Err(Failed::Busy));
         };
-        let made = self.wait_for_readers(if self.wal.is_large() { LINGER } else { Duration::ZERO });
+        let limit = if self.wal.is_large() { LINGER } else { Duration::ZERO };
+        let made = self.wait_for_readers(limit, false);
         // Before the turn is given to somebody who would commit as if nothing was.
         self.go_on(made)
     }
 
     /// The second step, while a commit waits for it: nobody else writes then.
     fn start_over_beside_a_commit(&mut self) -> Rest {
-        let is_held = |this: &Self| this.in_the_way(SHORT_READ).is_some();
-        let limit = self.of_commits().filter(|_| !is_held(self)).unwrap_or(LINGER);
-        let made = self.wait_for_readers(limit);
+        let snapshot = self.recipe.views.oldest();
+        let is_old = snapshot.is_some_and(|snapshot| snapshot.held >= SHORT_READ);
+        let limit = self.of_commits().filter(|_| !is_old).unwrap_or(LINGER);
+        let began = Instant::now();
+        let made = self.wait_for_readers(limit, true);
         if let Ok(false) = made {
-            let known = is_held(self);
-            self.patience.in_vain(self.wal.backfilled(), known);
+            let backfilled = self.wal.backfilled();
+            self.patience.in_vain(backfilled, began.elapsed(), Instant::now());
         }
         self.go_on(made)
     }
@@ -370,7 +430,7 @@ impl Checkpointer {
 
     /// How long a commit may wait for readers.
     fn of_commits(&self) -> Option<Duration> {
-        self.patience.of_commits(self.wal.backfilled())
+        self.patience.of_commits(self.wal.backfilled(), Instant::now())
     }
 
     /// What follows from how it went: whether commits wait and call, and when to look again.
@@ -398,12 +458,15 @@ impl Checkpointer {
     }
 
     /// Brings the last into the database, and sees whether anybody still reads from the WAL; for so long
-    /// at most. To be called when nobody writes.
-    fn wait_for_readers(&mut self, limit: Duration) -> Result<bool, Failed> {
+    /// at most. To be called when nobody writes, be it as long as a commit waits.
+    fn wait_for_readers(&mut self, limit: Duration, commit: bool) -> Result<bool, Failed> {
         let (mut began, mut pause) = (None, FIRST_LOOK);
         loop {
             let found = self.checkpoint(CheckpointMode::InTurn)?;
             let began = *began.get_or_insert_with(Instant::now);
+            if commit && !self.wal.commit_waits() || self.wal.has_ended() {
+                return Ok(false);
+            }
             if found.is_complete() && self.has_no_readers()? {
                 self.wal.will_start_over();
                 return Ok(true);

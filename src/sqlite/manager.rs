@@ -221,9 +221,6 @@ impl ManageConnection for Manager {
             statement: Some(config.statement_timeout).filter(|limit| !limit.is_zero()),
         };
         let wal = self.recipe.wal.get().filter(|_| self.role == Role::Write).cloned();
-        if wal.is_some() {
-            limit_file_of_wal(&connection, config)?;
-        }
         let busy = Arc::new(Busy::new(limits, self.role, Arc::clone(metrics), wal));
         let handle = Handle::new(connection, busy, config.statement_cache);
         Ok(Session::new(ReadSession::new(handle, self.role, Arc::clone(&self.recipe))))
@@ -265,19 +262,6 @@ fn configure(connection: &Connection, config: &PoolConfig) -> Result<(), Connect
     }
     // After the journal mode, which chooses what it means.
     set(connection, "synchronous", "synchronous", config.synchronous.name())
-}
-
-/// A WAL that has outgrown its limit is cut back to it by the first commit after it has started over.
-/// Unless `on_connect` wants something else.
-fn limit_file_of_wal(connection: &Connection, config: &PoolConfig) -> Result<(), ConnectError> {
-    let pragma = "journal_size_limit";
-    let found: i64 = connection
-        .pragma_query_value(Some("main"), pragma, |row| row.get(0))
-        .map_err(|source| ConnectError::Setting { setting: "wal_limit_mib", source })?;
-    if found >= 0 {
-        return Ok(());
-    }
-    set(connection, "wal_limit_mib", pragma, i64::from(config.wal_limit_mib) << 20)
 }
 
 fn set(

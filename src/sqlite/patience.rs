@@ -2,17 +2,25 @@
 //!
 //! Reads that overlap end soon, and it is worth to have a commit wait for them when the WAL is near its
 //! limit. A read that goes on is not waited for, or all writers would be as slow as it. From outside the
-//! two look the same, except by age, and the pool knows how old its own are at most. Readers of other
-//! processes are found out by trying, for less time after each time that it was in vain.
+//! two look the same, so it is found out by waiting: those who read an older state have to end before all
+//! is in the database, and then those who read the newest, from the WAL yet. That takes twice as long as
+//! a read. Who has been waited for in vain is not waited for again; others are, but of all time
+//! commits wait for readers no more than a ninth.
+//!
+//! The pool knows the age of its snapshots, and waits for no old one. How old other reads are it does not
+//! know: a connection may be held for long by somebody who makes short ones.
 
 use std::time::{Duration, Instant};
 
 use super::wal::Backfilled;
 
-/// A read that is as old as that is not waited for by a commit.
+/// A snapshot that is as old as that is not waited for by a commit.
 pub(super) const SHORT_READ: Duration = Duration::from_millis(100);
-/// Not worth the waking up.
-const LEAST: Duration = Duration::from_millis(2);
+
+/// How long a commit may wait for readers, and after a wait that was in vain how many times as long none
+/// does.
+const OF_COMMITS: Duration = SHORT_READ.saturating_mul(2);
+const REST: u32 = 8;
 
 /// The pause of the thread after a reader was in the way, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -23,15 +31,15 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 pub(super) struct Patience {
     pause: Duration,
     held_up_since: Option<Instant>,
-    /// How long a commit may wait for readers.
-    of_commits: Duration,
-    /// One did, in vain, when so much of the WAL was in the database.
+    /// A commit has waited in vain when so much of the WAL was in the database.
     in_vain_at: Option<Backfilled>,
+    /// Before that none waits again.
+    rests_until: Option<Instant>,
 }
 
 impl Patience {
     pub(super) fn new() -> Self {
-        Self { pause: FIRST_PAUSE, held_up_since: None, of_commits: SHORT_READ, in_vain_at: None }
+        Self { pause: FIRST_PAUSE, held_up_since: None, in_vain_at: None, rests_until: None }
     }
 
     /// Something is in the way: how long to pause.
@@ -54,17 +62,15 @@ impl Patience {
     /// How long a commit may wait for readers, if that could be of use: it was not in vain the last
     /// time, or more of the WAL could be brought into the database since, so that whoever was in the way
     /// then has ended.
-    pub(super) fn of_commits(&self, backfilled: Backfilled) -> Option<Duration> {
-        let may = self.of_commits >= LEAST && self.in_vain_at != Some(backfilled);
-        may.then_some(self.of_commits)
+    pub(super) fn of_commits(&self, backfilled: Backfilled, now: Instant) -> Option<Duration> {
+        let rested = self.rests_until.is_none_or(|at| now >= at);
+        (rested && self.in_vain_at != Some(backfilled)).then_some(OF_COMMITS)
     }
 
-    /// A commit has waited in vain. `known` = for a reader of the pool, which has become too old.
-    pub(super) fn in_vain(&mut self, backfilled: Backfilled, known: bool) {
+    /// A commit has waited for so long, in vain.
+    pub(super) fn in_vain(&mut self, backfilled: Backfilled, waited: Duration, now: Instant) {
         self.in_vain_at = Some(backfilled);
-        if !known {
-            self.of_commits /= 2;
-        }
+        self.rests_until = Some(now + waited * REST);
     }
 }
 
@@ -77,26 +83,28 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_waited_for_twice() {
-        let mut patience = Patience::new();
-        assert_eq!(patience.of_commits(at(1)), Some(SHORT_READ));
-        patience.in_vain(at(1), true);
-        assert_eq!(patience.of_commits(at(1)), None);
-        assert_eq!(patience.of_commits(at(2)), Some(SHORT_READ));
+    fn nobody_is_waited_for_twice() {
+        let (mut patience, now) = (Patience::new(), Instant::now());
+        assert_eq!(patience.of_commits(at(1), now), Some(OF_COMMITS));
+        patience.in_vain(at(1), OF_COMMITS, now);
+        let later = now + Duration::from_secs(60);
+        assert_eq!(patience.of_commits(at(1), later), None);
+        assert_eq!(patience.of_commits(at(2), later), Some(OF_COMMITS));
     }
 
     #[test]
-    fn all_that_is_waited_for_readers_outside_the_pool_has_an_end() {
-        let mut patience = Patience::new();
-        let mut waited = Duration::ZERO;
-        for frames in 0..100 {
-            if let Some(time) = patience.of_commits(at(frames)) {
-                waited += time;
-                patience.in_vain(at(frames), false);
+    fn commits_wait_in_vain_for_a_small_part_of_all_time() {
+        let (mut patience, began) = (Patience::new(), Instant::now());
+        let (mut now, mut waited) = (began, Duration::ZERO);
+        for frames in 0..10_000 {
+            if let Some(time) = patience.of_commits(at(frames), now) {
+                (now, waited) = (now + time, waited + time);
+                patience.in_vain(at(frames), time, now);
             }
+            now += Duration::from_millis(1);
         }
-        assert!(waited < 2 * SHORT_READ, "{waited:?}");
-        assert_eq!(patience.of_commits(at(100)), None);
+        let all = now - began;
+        assert!(waited > all / 10 && waited < all / 8, "{waited:?} of {all:?}");
     }
 
     #[test]

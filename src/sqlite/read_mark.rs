@@ -314,7 +314,7 @@ mod tests {
         beside.tick();
         beside.commit();
         beside.tick();
-        beside.mark.wal.committed(1);
+        beside.mark.wal.committed(1, || false);
         for _ in 0..=PATIENCE {
             beside.tick();
         }

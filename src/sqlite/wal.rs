@@ -29,9 +29,11 @@ const WATCHED: u8 = 1;
 const PAUSING: u8 = 2;
 /// As before, and no waiting would help: nobody calls.
 const HELD: u8 = 3;
-/// The thread was called because of the WAL's size, or is at work on a checkpoint: commits near the
-/// limit wait.
+/// The thread was called because of the WAL's size, or copies: commits near the limit wait, and beyond
+/// it a little.
 const AT_WORK: u8 = 4;
+/// All but little is in the database, and on the disk: commits near and beyond the limit wait.
+const STARTING_OVER: u8 = 5;
 
 /// In sixteenths of the limit: so much to be checkpointed makes a checkpoint due, little at a time, for
 /// to send a megabyte to the disk keeps a processor for a tenth of a millisecond, and whoever commits
@@ -48,6 +50,9 @@ const BRAKE: u32 = 12;
 
 /// The longest that a commit waits for the disk here, and how often it looks.
 const LONGEST_BRAKE: Duration = Duration::from_secs(1);
+/// The same while the thread copies a WAL that is beyond its limit, after a long reader or a giant
+/// transaction: that takes as long as the disk does, and it is enough that commits do not outrun it.
+const BRAKE_BEYOND: Duration = Duration::from_millis(2);
 const BRAKE_LOOK: Duration = Duration::from_micros(200);
 
 /// What precedes the page in a frame, and the frames in a file.
@@ -84,6 +89,8 @@ pub(crate) struct Wal {
     state: AtomicU8,
     /// A commit waits for the thread.
     commit_waits: AtomicBool,
+    /// The pool ends.
+    ended: AtomicBool,
     /// So large it is made to start over.
     start_over_at: AtomicU32,
     /// A sixteenth of the limit, in frames.
@@ -103,17 +110,20 @@ impl Wal {
             committed: AtomicBool::new(false),
             state: AtomicU8::new(QUIET),
             commit_waits: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             start_over_at: AtomicU32::new(FIRST_START_OVER * sixteenth),
             sixteenth,
             calls,
         }
     }
 
-    /// After a commit. Called by SQLite on the committing thread, which holds no lock of it then.
-    pub(super) fn committed(&self, frames: u32) {
+    /// After a commit. Called by SQLite on the committing thread, which holds no lock of it then. `reads`
+    /// = the connection itself has a read open.
+    pub(super) fn committed(&self, frames: u32, reads: impl FnOnce() -> bool) {
+        // As many as before are so by chance, of a WAL that has started over: a commit writes one at least.
         // In one order with the look at the state, and with the thread's looks the other way round (see
         // `rest`): one of the two sees the other.
-        if frames < self.frames.swap(frames, SeqCst) {
+        if frames <= self.frames.swap(frames, SeqCst) {
             let epoch = Backfilled::unpack(self.backfilled.load(Relaxed)).epoch;
             let none = Backfilled { epoch: epoch.wrapping_add(1), frames: 0 };
             self.backfilled.store(none.pack(), Release);
@@ -127,9 +137,14 @@ impl Wal {
             PAUSING if self.is_near_its_limit() => self.call(PAUSING, AT_WORK),
             _ => {}
         }
-        if self.is_near_its_limit() {
+        // Who reads would wait for himself.
+        if self.is_near_its_limit() && self.is_at_work() && !reads() {
             self.wait_for_the_disk();
         }
+    }
+
+    fn is_at_work(&self) -> bool {
+        matches!(self.state.load(Acquire), AT_WORK | STARTING_OVER)
     }
 
     #[cold]
@@ -146,10 +161,28 @@ impl Wal {
     fn wait_for_the_disk(&self) {
         let began = Instant::now();
         self.commit_waits.store(true, Release);
-        while self.state.load(Acquire) == AT_WORK && began.elapsed() < LONGEST_BRAKE {
+        loop {
+            let limit = match self.state.load(Acquire) {
+                _ if self.ended.load(Acquire) => break,
+                AT_WORK if self.is_over_the_limit() => BRAKE_BEYOND,
+                AT_WORK | STARTING_OVER => LONGEST_BRAKE,
+                _ => break,
+            };
+            if began.elapsed() >= limit {
+                break;
+            }
             thread::sleep(BRAKE_LOOK);
         }
         self.commit_waits.store(false, Release);
+    }
+
+    /// The pool ends: nobody is to wait.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Release);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Acquire)
     }
 
     /// A commit waits, so nobody writes.
@@ -191,6 +224,11 @@ impl Wal {
     /// The thread begins a checkpoint.
     pub(super) fn begin_work(&self) {
         self.state.store(AT_WORK, Release);
+    }
+
+    /// The thread has little left to do.
+    pub(super) fn begin_to_start_over(&self) {
+        self.state.store(STARTING_OVER, Release);
     }
 
     /// The thread goes to sleep for good: the next commit wakes it. What is left is to be looked at
@@ -243,5 +281,69 @@ impl Wal {
 
     pub(super) fn is_over_the_limit(&self) -> bool {
         self.frames() >= self.sixteenth * 16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::{Receiver, bounded};
+
+    use super::*;
+
+    /// A WAL of so many frames at most, nobody at work on it, and whom it calls.
+    fn wal(limit: u64) -> (Wal, Receiver<()>) {
+        let (calls, called) = bounded(1);
+        (Wal::new(limit * (4096 + FRAME_HEADER) + FILE_HEADER, 4096, calls), called)
+    }
+
+    fn commit(wal: &Wal, frames: u32) -> Duration {
+        let began = Instant::now();
+        wal.committed(frames, || false);
+        began.elapsed()
+    }
+
+    #[test]
+    fn a_commit_that_starts_it_over_with_as_many_frames_is_noticed() {
+        let (wal, called) = wal(1600);
+        for _ in 0..3 {
+            commit(&wal, 5);
+            assert!(called.try_recv().is_ok());
+            assert_eq!(wal.left(), 5);
+            wal.found(wal.backfilled(), 5);
+            wal.rest();
+        }
+    }
+
+    #[test]
+    fn what_is_beyond_the_limit_holds_no_commit_up_for_long() {
+        let (wal, _called) = wal(1600);
+        let all: Duration = (0..20).map(|n| commit(&wal, 100_000 + n)).sum();
+        assert!(all < LONGEST_BRAKE, "{all:?}");
+        assert!(all >= BRAKE_BEYOND, "the thread was called, and has not come: {all:?}");
+    }
+
+    #[test]
+    fn nobody_waits_who_reads_nor_for_readers_that_are_in_the_way_nor_at_the_end() {
+        let (wal, _called) = wal(1600);
+        wal.begin_to_start_over();
+        let began = Instant::now();
+        wal.committed(1500, || true);
+        wal.let_grow();
+        commit(&wal, 1501);
+        wal.begin_to_start_over();
+        wal.end();
+        commit(&wal, 1502);
+        assert!(began.elapsed() < LONGEST_BRAKE, "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn in_a_pause_only_what_is_near_the_limit_calls() {
+        let (wal, called) = wal(1600);
+        wal.pause();
+        commit(&wal, 1100);
+        assert!(called.try_recv().is_err());
+        wal.end();
+        commit(&wal, 1300);
+        assert!(called.try_recv().is_ok());
     }
 }
