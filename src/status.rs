@@ -117,9 +117,13 @@ impl fmt::Display for PoolStatus {
         writeln!(f, "pool {}", self.name)?;
         write_role(f, "read", &self.read)?;
         match &self.write {
-            Some(write) => write_role(f, "write", write),
-            None => writeln!(f, "  write: none, the pool is read-only"),
+            Some(write) => write_role(f, "write", write)?,
+            None => writeln!(f, "  write: none, the pool is read-only")?,
         }
+        if self.group_commit > 0 {
+            writeln!(f, "  group commit: {} waiting or being served", self.group_commit)?;
+        }
+        Ok(())
     }
 }
 

@@ -121,7 +121,8 @@ impl Builder {
         self
     }
 
-    /// Close connections that have been open for so long; zero = never.
+    /// Close connections that have been open for so long, less up to a tenth of it that is another for
+    /// each; zero = never.
     ///
     /// ```
     /// use std::time::Duration;

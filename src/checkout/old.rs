@@ -3,6 +3,9 @@
 //! No checkout and no check-in reads a clock for this. Once a second housekeeping looks whether a
 //! connection has been held since it looked last; one that has not has been idle for at least so
 //! long.
+//!
+//! Connections that were opened at the same moment do not end at the same: each slot has its share of the
+//! last tenth of the lifetime. Else all of a role would be opened again at once, and everybody would wait.
 
 use std::time::Duration;
 
@@ -45,7 +48,7 @@ impl<M: Manage> Shared<M> {
         };
         let now = clock::now();
         for (slot, note) in self.dispatch.notes().enumerate() {
-            let expired = longer(note.opened_at(), now, limit);
+            let expired = has_outlived(limit, slot, note.opened_at(), now);
             if expired
                 && note.looks_idle()
                 && let Some(lent) = self.dispatch.withdraw(slot, 0)
@@ -81,6 +84,35 @@ impl<M: Manage> Shared<M> {
     }
 }
 
+/// Whether the connection of this slot is not to be kept any longer: for so long, less up to a tenth.
+pub(super) fn has_outlived(limit: Duration, slot: usize, opened: u64, now: u64) -> bool {
+    longer(opened, now, lifetime(limit, slot))
+}
+
+fn lifetime(limit: Duration, slot: usize) -> Duration {
+    // Multiples of the golden ratio, of which the fractions are spread evenly however many there are
+    // (Knuth, "The Art of Computer Programming", volume 3, 6.4).
+    let part = (slot as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
+    limit - limit / 10 / (1 << 16) * part as u32
+}
+
 fn longer(since: u64, now: u64, limit: Duration) -> bool {
     u128::from(now.saturating_sub(since)) >= limit.as_nanos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_the_same_age_end_one_after_another() {
+        let hour = Duration::from_secs(3600);
+        for readers in [2, 8, 64] {
+            let mut all: Vec<_> = (0..readers).map(|slot| lifetime(hour, slot)).collect();
+            all.sort_unstable();
+            assert!(all[0] > hour - hour / 10 && all[readers - 1] == hour, "{all:?}");
+            let apart = all.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap();
+            assert!(apart > hour / 10 / (4 * readers as u32), "{readers}: {apart:?} apart");
+        }
+    }
 }

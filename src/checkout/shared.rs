@@ -22,7 +22,7 @@ use super::dispatch::{Answer, Dispatch, Look};
 use super::holders::{Asker, Place};
 use super::labels::Labels;
 use super::long_holds::Reported;
-use super::old::Idleness;
+use super::old::{Idleness, has_outlived};
 use super::pool::{Settings, Wait};
 use super::queue::Turn;
 use super::source::{Manage, Source};
@@ -443,7 +443,7 @@ impl<M: Manage> Shared<M> {
     fn has_expired(&self, slot: usize) -> bool {
         self.settings.max_lifetime.is_some_and(|limit| {
             let opened = self.dispatch.note(slot).opened_at();
-            u128::from(clock::coarse().saturating_sub(opened)) >= limit.as_nanos()
+            has_outlived(limit, slot, opened, clock::coarse())
         })
     }
 

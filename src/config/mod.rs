@@ -97,7 +97,9 @@ pub struct PoolConfig {
     /// Close connections that have been idle for so long, all but one of a role; zero = never.
     #[serde(with = "humantime_serde")]
     pub idle_limit: Duration,
-    /// Close connections that have been open for so long, when they are given back; zero = never.
+    /// Close connections that have been open for so long, when they are given back; zero = never. So that
+    /// not all are opened again at once, each has up to a tenth less. Where `on_connect` takes long, let
+    /// that be long enough for all.
     #[serde(with = "humantime_serde")]
     pub max_lifetime: Duration,
     /// How long newcomers may take a connection that comes back before the waiter at the head of the
@@ -156,7 +158,8 @@ pub struct PoolConfig {
     /// The most closures of [`group_commit`](crate::Pool::group_commit) that share one transaction.
     pub group_commit_max_size: usize,
     /// For how long closures of [`group_commit`](crate::Pool::group_commit) are begun in one
-    /// transaction; one always is. It bounds how long plain writers wait for a batch.
+    /// transaction; one always is. It bounds how long plain writers wait for a batch of short closures;
+    /// all of a batch wait for its longest.
     #[serde(with = "humantime_serde")]
     pub group_commit_max_time: Duration,
     /// Say in the log that a checkout waited for so long; zero = never.

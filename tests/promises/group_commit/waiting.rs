@@ -160,6 +160,8 @@ fn who_holds_a_reader_shares_with_nobody_and_is_in_nobodys_way() {
     });
     until("both wait for the writer", || pool.status().write.unwrap().waiting.len() == 2);
     assert_eq!(pool.status().group_commit, 2);
+    let page = pool.status().to_string();
+    assert!(page.contains("group commit: 2 waiting or being served"), "{page}");
     let also_shared = gathered.caller(writes("too"));
     gathered.go();
     for caller in [shared, also_shared] {
