@@ -10,7 +10,8 @@
 //! * `fork`: noticing that this process is a child.
 //! * `asymmetric_fence`: a memory fence in all threads at once, for which the kernel is asked.
 //!
-//! `.ci/run` runs the tests of check-in, of the statement cache and of the busy handler under Valgrind.
+//! `.ci/run` runs the tests of check-in, of the statement cache, of the busy handler and some of checkpoints under
+//! Valgrind.
 #![allow(unsafe_code)]
 
 pub(crate) mod asymmetric_fence;
