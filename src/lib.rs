@@ -135,13 +135,14 @@
 //! * On Linux a pool calls `membarrier`. A sandbox may refuse it, and checkouts cost a little more then;
 //!   one that ends the process for a system call it does not know must be told to let it pass.
 //! * `wal_limit_mib` does not hold for one transaction that is larger by itself, while a reader keeps an
-//!   old state of the database, nor, as far as checkpoints do not catch up, against writers of other
+//!   old state of the database (or has for more than 200 ms, up to two seconds ago, beside reads that
+//!   overlap), nor, as far as checkpoints do not catch up, against writers of other
 //!   processes. A WAL that has outgrown it is cut back when nobody has written for a second, or sooner if
 //!   `on_connect` sets `PRAGMA journal_size_limit`, for which a commit waits; a smaller file keeps its size
 //!   until the pool is closed, for its blocks are used again. At three
 //!   quarters of the limit a commit waits for the disk, at most for a second, and for readers, at most
 //!   200 ms: not for a snapshot that is older than 100 ms, never twice for the same, and no more than a
-//!   ninth of all time in vain. Beyond the limit it waits for 2 ms at most, until little is left to copy. When the WAL is at half of the limit and reads overlap without a gap, the writer's turn is kept for
+//!   ninth of all time in vain, apart from 2 ms now and then. Beyond the limit it waits for 2 ms at most, until little is left to copy. When the WAL is at half of the limit and reads overlap without a gap, the writer's turn is kept for
 //!   up to 2 ms at a time until one comes.
 //! * Whoever ends a transaction through `rusqlite()` and begins another in its place gets `Ok` from its
 //!   commit, which is that of the other. So does the first closure of a group commit; a later one is told.

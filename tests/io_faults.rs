@@ -340,6 +340,22 @@ fn a_statement_that_commits_by_itself_and_fails_costs_the_connection_too() {
 }
 
 #[test]
+fn the_commit_of_a_statement_that_returns_a_row_fails_aloud() {
+    let pool = Fixture::new();
+    let insert = "INSERT INTO task VALUES ('unknown', NULL) RETURNING title";
+    let fault = Fault::set(&WAL_SYNC, ffi::SQLITE_IOERR_FSYNC);
+    let title = |row: &tenure::rusqlite::Row<'_>| row.get::<_, String>(0);
+    let error = pool.pool.write().unwrap().query_row(insert, [], title).unwrap_err();
+    assert_eq!(error.sqlite_error_code(), Some(ErrorCode::SystemIoFailure));
+    let writer = pool.pool.write().unwrap();
+    let error = writer.prepare_cached(insert).unwrap().query_row([], title).unwrap_err();
+    assert_eq!(error.sqlite_error_code(), Some(ErrorCode::SystemIoFailure));
+    drop(writer);
+    drop(fault);
+    assert_eq!(pool.writers_closed_as_broken(), 2);
+}
+
+#[test]
 fn a_failed_write_is_not_tried_again() {
     let pool = Fixture::new();
     let fault = Fault::set(&WAL_WRITE, ffi::SQLITE_IOERR_WRITE);

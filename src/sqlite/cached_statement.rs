@@ -2,6 +2,7 @@
 
 use rusqlite::{AndThenRows, BindIndex, MappedRows, Params, Row, Rows, ToSql};
 
+use super::queries::first_row;
 use crate::ffi::CachedStatement;
 
 /// The methods of [`rusqlite::Statement`] that run it.
@@ -138,7 +139,8 @@ impl CachedStatement<'_> {
         self.statement().exists(params)
     }
 
-    /// Maps the first row. See [`rusqlite::Statement::query_row`].
+    /// Maps the first row. See [`rusqlite::Statement::query_row`]. Unlike there, what changes rows
+    /// (`INSERT .. RETURNING`) is run to its end, so that an error of its commit is told.
     ///
     /// # Errors
     ///
@@ -157,7 +159,7 @@ impl CachedStatement<'_> {
         P: Params,
         F: FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     {
-        self.statement().query_row(params, f)
+        first_row(self.statement(), params, f)
     }
 
     /// Maps the only row. See [`rusqlite::Statement::query_one`].

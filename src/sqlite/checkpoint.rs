@@ -46,6 +46,7 @@ use super::patience::{Patience, SHORT_READ};
 use super::read_mark::ReadMark;
 use super::wal::Wal;
 use crate::checkout::WeakPool;
+use crate::config::Synchronous;
 use crate::ffi::sync_database;
 use crate::metrics::{CheckpointMode, CheckpointOutcome, Operation};
 use crate::status::Holder;
@@ -150,6 +151,7 @@ impl PreparedCheckpoints {
             readers,
             patience: Patience::new(),
             said: false,
+            unsynced: false,
         };
         thread::Builder::new().name("tenure-checkpoints".to_owned()).spawn(move || {
             let wal = Arc::clone(&checkpointer.wal);
@@ -206,6 +208,8 @@ struct Checkpointer {
     patience: Patience,
     /// The log has named who is in the way.
     said: bool,
+    /// Something was copied that may not be on the disk.
+    unsynced: bool,
 }
 
 impl Checkpointer {
@@ -319,6 +323,9 @@ impl Checkpointer {
         if self.recipe.wal_bytes() <= u64::from(self.recipe.config.wal_limit_mib) << 20 {
             return true;
         }
+        // Or it could meet the lock of this who begins to write.
+        let Some(writer) = self.writer.upgrade() else { return true };
+        let Ok(_turn) = writer.take_turn(TURN, Location::caller()) else { return false };
         let cut = match self.connection() {
             Ok(connection) => pragma(connection, "PRAGMA main.wal_checkpoint(TRUNCATE)"),
             Err(_) => return false,
@@ -355,8 +362,11 @@ impl Checkpointer {
                 let is_to_be_tried = self.wal.is_large() && self.patience.is_fresh();
                 return Ok(is_to_be_tried || self.may_hold_a_commit_up());
             }
-            if is_to_start_over {
+            if is_to_start_over && self.unsynced {
                 self.sync()?;
+            }
+            if self.wal.has_ended() {
+                return Ok(false);
             }
             let more = self.wal.left();
             if more <= LITTLE || round >= ROUNDS && more > left / 2 {
@@ -370,12 +380,17 @@ impl Checkpointer {
     /// Brings what was copied to the disk. SQLite does so only where nobody has committed meanwhile: in the
     /// second step, where everybody waits for it.
     fn sync(&mut self) -> Result<(), Failed> {
+        if self.recipe.config.synchronous == Synchronous::Off {
+            return Ok(());
+        }
         let began = Instant::now();
         sync_database(self.connection()?).map_err(|error| {
             let (mode, outcome) = (CheckpointMode::Passive, CheckpointOutcome::Error);
             self.recipe.metrics.checkpoint(mode, outcome, began);
             self.failed(&error)
-        })
+        })?;
+        self.unsynced = false;
+        Ok(())
     }
 
     /// The second step, beside a commit that waits or with the writer's turn.
@@ -503,6 +518,7 @@ impl Checkpointer {
                 (CheckpointOutcome::Busy, Err(Failed::Busy))
             }
             Ok((false, found)) => {
+                self.unsynced |= found.backfilled != before.frames;
                 self.wal.found(before, found.backfilled);
                 let complete = found.is_complete();
                 let outcome =

@@ -21,6 +21,25 @@ use crate::metrics::CacheResult;
 /// most likely put together for one use.
 const LONGEST_KEPT: usize = 4096;
 
+/// Maps the first row.
+///
+/// What changes rows (INSERT .. RETURNING) is run to its end, as `rusqlite` does not: a statement that is
+/// given up after a row commits when it is reset, where nobody is told of an error, nor of the commit.
+pub(super) fn first_row<T, E: From<rusqlite::Error>>(
+    statement: &mut Statement<'_>,
+    params: impl Params,
+    f: impl FnOnce(&Row<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let only_reads = statement.readonly();
+    let mut rows = statement.query(params)?;
+    let first = match rows.next()? {
+        Some(row) => f(row),
+        None => Err(E::from(rusqlite::Error::QueryReturnedNoRows)),
+    };
+    while !only_reads && rows.next()?.is_some() {}
+    first
+}
+
 impl ReadSession {
     /// Prepares a statement. See [`rusqlite::Connection::prepare`].
     ///
@@ -93,6 +112,9 @@ impl ReadSession {
     /// with SELECT, INSERT, UPDATE, DELETE, REPLACE, WITH or VALUES, a text with a semicolon in it, and one
     /// of more than 4 KiB; nor is anything after [`rusqlite`](Self::rusqlite) in the same hold.
     ///
+    /// Unlike there, too, what changes rows (`INSERT .. RETURNING`) is run to its end, so that an error of
+    /// its commit is told.
+    ///
     /// # Errors
     ///
     /// When the SQL is wrong, when there is no row, or what `f` returns.
@@ -108,7 +130,7 @@ impl ReadSession {
         P: Params,
         F: FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     {
-        self.at_once(sql, |statement| statement.query_row(params, f))
+        self.at_once(sql, |statement| first_row(statement, params, f))
     }
 
     /// Runs a query that must have exactly one row. See [`rusqlite::Connection::query_one`]. The statement is kept, as
@@ -154,10 +176,7 @@ impl ReadSession {
         F: FnOnce(&Row<'_>) -> Result<T, E>,
         E: From<rusqlite::Error>,
     {
-        self.at_once(sql, |statement| match statement.query(params)?.next()? {
-            Some(row) => f(row),
-            None => Err(E::from(rusqlite::Error::QueryReturnedNoRows)),
-        })
+        self.at_once(sql, |statement| first_row(statement, params, f))
     }
 
     /// Reads a pragma that has one value. See [`rusqlite::Connection::pragma_query_value`].

@@ -126,7 +126,7 @@ impl Wal {
         if frames <= self.frames.swap(frames, SeqCst) {
             let epoch = Backfilled::unpack(self.backfilled.load(Relaxed)).epoch;
             let none = Backfilled { epoch: epoch.wrapping_add(1), frames: 0 };
-            self.backfilled.store(none.pack(), Release);
+            self.backfilled.store(none.pack(), SeqCst);
         }
         // One thread at a time commits, so no atomic addition is needed.
         self.commits.store(self.commits.load(Relaxed).wrapping_add(1), Relaxed);
@@ -201,13 +201,14 @@ impl Wal {
 
     /// Frames that are in the database, as far as is known.
     pub(super) fn backfilled(&self) -> Backfilled {
-        Backfilled::unpack(self.backfilled.load(Acquire))
+        Backfilled::unpack(self.backfilled.load(SeqCst))
     }
 
     /// A checkpoint that began at `before` has brought the database so far. Not noted if the WAL has
     /// started over meanwhile.
     pub(super) fn found(&self, before: Backfilled, frames: u32) {
-        let now = Backfilled { epoch: before.epoch, frames };
+        // More were somebody else's, and the writer's next commit may start the WAL over with fewer.
+        let now = Backfilled { epoch: before.epoch, frames: frames.min(self.frames()) };
         let _ = self.backfilled.compare_exchange(before.pack(), now.pack(), AcqRel, Relaxed);
     }
 
@@ -312,6 +313,18 @@ mod tests {
             wal.found(wal.backfilled(), 5);
             wal.rest();
         }
+    }
+
+    #[test]
+    fn a_commit_after_those_of_somebody_else_is_noticed() {
+        let (wal, called) = wal(1600);
+        commit(&wal, 3);
+        wal.found(wal.backfilled(), 50);
+        wal.rest();
+        let _ = called.try_recv();
+        // It starts the WAL over.
+        commit(&wal, 10);
+        assert!(wal.left() > 0 && called.try_recv().is_ok());
     }
 
     #[test]
