@@ -8,6 +8,7 @@ mod cached_statement;
 mod check;
 mod checkin;
 mod checkpoint;
+mod checkpointing;
 mod copy;
 mod damage;
 mod extensions;
@@ -40,7 +41,7 @@ pub use snapshot::Snapshot;
 pub use transaction::{Transaction, TryCommitError};
 
 pub(crate) use batch::{Batch, Panic, Part};
-pub(crate) use checkpoint::{Checkpointing, PreparedCheckpoints};
+pub(crate) use checkpointing::{Checkpointing, PreparedCheckpoints};
 pub(crate) use manager::{Manager, OnConnect, Recipe};
 pub(crate) use read_only::LeaveNoTrace;
 pub(crate) use transaction::{Hook, run_hooks};
