@@ -142,8 +142,9 @@
 //!   until the pool is closed, for its blocks are used again. At three
 //!   quarters of the limit a commit waits for the disk, at most for a second, and for readers, at most
 //!   200 ms: not for a snapshot that is older than 100 ms, never twice for the same, and no more than a
-//!   ninth of all time in vain, apart from 2 ms now and then. Beyond the limit it waits for 2 ms at most, until little is left to copy. When the WAL is at half of the limit and reads overlap without a gap, the writer's turn is kept for
-//!   up to 2 ms at a time until one comes.
+//!   ninth of all time in vain, apart from 2 ms now and then. Beyond the limit it waits for 2 ms at most,
+//!   until little is left to copy. When the WAL is at half of the limit and reads overlap without a gap, the
+//!   writer's turn is kept for up to 2 ms at a time until one comes.
 //! * Whoever ends a transaction through `rusqlite()` and begins another in its place gets `Ok` from its
 //!   commit, which is that of the other. So does the first closure of a group commit; a later one is told.
 //! * While readers are busy, a `PRAGMA wal_checkpoint` that waits for no lock may find the pool's read
