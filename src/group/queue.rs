@@ -17,11 +17,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::request::Job;
 use super::sync::{Condvar, Mutex};
+use super::yielding::Yielding;
 
 /// For how long a batch may gather callers that are being woken with the answers of the one before.
 /// Without it they find a core busy with a batch of one, and the commits are as many as the callers.
@@ -40,8 +40,8 @@ pub(super) enum Refused {
 pub(super) enum Place {
     /// It runs its own work, and that of those who come meanwhile.
     Leader,
-    /// Its work is in the queue.
-    Queue,
+    /// Its work is in the queue, and so many others are inside.
+    Queue { others: usize },
     /// It shares with nobody.
     Alone,
 }
@@ -63,12 +63,23 @@ pub(crate) struct GroupQueue {
     /// Held for a few moves at a time, and while no code of the application runs.
     state: Mutex<State>,
     empty: Condvar,
+    yielding: Yielding,
 }
 
 impl GroupQueue {
     /// At most so many may wait.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, state: Mutex::new(State::default()), empty: Condvar::new() }
+        Self {
+            limit,
+            state: Mutex::new(State::default()),
+            empty: Condvar::new(),
+            yielding: Yielding::new(),
+        }
+    }
+
+    /// Of the callers of this queue.
+    pub(super) fn yielding(&self) -> &Yielding {
+        &self.yielding
     }
 
     /// Lets a caller in that may share with others. It leads when nobody does.
@@ -83,7 +94,7 @@ impl GroupQueue {
             }
             state.waiting.push_back(request);
             state.sharing += 1;
-            return Ok(Place::Queue);
+            return Ok(Place::Queue { others: state.sharing - 1 });
         }
         state.led = true;
         state.sharing += 1;
@@ -105,7 +116,7 @@ impl GroupQueue {
         let mut state = self.state.lock();
         match place {
             Place::Alone => state.alone -= 1,
-            Place::Leader | Place::Queue => state.sharing -= 1,
+            Place::Leader | Place::Queue { .. } => state.sharing -= 1,
         }
         if state.closed && state.sharing + state.alone == 0 {
             self.empty.notify_all();
@@ -123,7 +134,7 @@ impl GroupQueue {
             if self.state.lock().sharing <= taken || began.elapsed() >= GATHERING {
                 return None;
             }
-            thread::yield_now();
+            self.yielding.once();
             self.next()
         })
     }

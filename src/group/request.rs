@@ -95,6 +95,11 @@ impl<F, T, E> Request<F, T, E> {
         }
     }
 
+    /// By the caller, before it waits: whether there is something to wait for no longer.
+    pub(super) fn is_told(&self) -> bool {
+        matches!(*self.state.lock(), State::Appointed(_) | State::Answered(_))
+    }
+
     /// By the caller.
     pub(super) fn wait(&self, deadline: Option<Instant>) -> Told<F, T, E> {
         let mut state = self.state.lock();

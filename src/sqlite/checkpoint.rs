@@ -31,6 +31,7 @@
 //! is written.
 
 use std::convert::Infallible;
+use std::mem;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -115,6 +116,8 @@ pub(super) struct Checkpointer {
     writer: WeakPool<Manager>,
     readers: WeakPool<Manager>,
     patience: Patience,
+    /// When the WAL was made to start over last, or the thread began.
+    started_over: Instant,
     /// The log has named who is in the way.
     said: bool,
     /// Something was copied that may not be on the disk.
@@ -139,6 +142,7 @@ impl Checkpointer {
             writer,
             readers,
             patience: Patience::new(),
+            started_over: Instant::now(),
             said: false,
             unsynced: false,
         }
@@ -357,6 +361,9 @@ impl Checkpointer {
         };
         let limit = if self.wal.is_large() { LINGER } else { Duration::ZERO };
         let made = self.wait_for_readers(limit, false);
+        if let Ok(false) = made {
+            self.wal.start_over_later();
+        }
         // Before the turn is given to somebody who would commit as if nothing was.
         self.go_on(made)
     }
@@ -419,7 +426,8 @@ impl Checkpointer {
                 return Ok(false);
             }
             if found.is_complete() && self.has_no_readers()? {
-                self.wal.will_start_over();
+                let last = mem::replace(&mut self.started_over, Instant::now());
+                self.wal.will_start_over(last.elapsed());
                 return Ok(true);
             }
             if began.elapsed() >= limit {

@@ -39,10 +39,12 @@ const STARTING_OVER: u8 = 5;
 /// to send a megabyte to the disk keeps a processor for a tenth of a millisecond, and whoever commits
 /// there waits;
 const BEGIN: u32 = 1;
-/// so large, the WAL is made to start over for the first time, which is early, for a file that grows is
-/// slower than one whose blocks exist; twice as large the next time, and so on up to the last;
+/// so large, the WAL is made to start over, which is early, for a file that grows is slower than one
+/// whose blocks exist; twice as large from then on whenever that comes twice within so little time, or
+/// readers are in the way, up to the last;
 const FIRST_START_OVER: u32 = 1;
 const LAST_START_OVER: u32 = 6;
+const SOON: Duration = Duration::from_millis(100);
 /// so large, starting over may cost the writers a little;
 const LARGE: u32 = 8;
 /// and so large, commits wait for the disk.
@@ -264,8 +266,15 @@ impl Wal {
         self.frames() >= self.start_over_at.load(Relaxed)
     }
 
-    /// The next writer starts it over.
-    pub(super) fn will_start_over(&self) {
+    /// The next writer starts it over, so long after the last time.
+    pub(super) fn will_start_over(&self, since: Duration) {
+        if since < SOON {
+            self.start_over_later();
+        }
+    }
+
+    /// It may grow larger before it starts over.
+    pub(super) fn start_over_later(&self) {
         let next = self.start_over_at.load(Relaxed).saturating_mul(2);
         self.start_over_at.store(next.min(LAST_START_OVER * self.sixteenth), Relaxed);
     }
@@ -358,5 +367,24 @@ mod tests {
         wal.end();
         commit(&wal, 1300);
         assert!(called.try_recv().is_ok());
+    }
+
+    #[test]
+    fn it_grows_before_it_starts_over_only_where_that_comes_soon() {
+        let (wal, _called) = wal(1600);
+        let after = |milliseconds| {
+            wal.will_start_over(Duration::from_millis(milliseconds));
+            (100..).find(|frames| {
+                commit(&wal, *frames);
+                wal.is_to_start_over()
+            })
+        };
+        assert_eq!(after(1000), Some(100));
+        assert_eq!(after(100), Some(100));
+        assert_eq!(after(99), Some(200));
+        assert_eq!(after(100), Some(200));
+        assert_eq!(after(10), Some(400));
+        assert_eq!(after(10), Some(600));
+        assert_eq!(after(10), Some(600));
     }
 }

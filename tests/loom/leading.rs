@@ -19,6 +19,8 @@ use crate::sync;
 mod queue;
 #[path = "../../src/group/request.rs"]
 mod request;
+#[path = "../../src/group/yielding.rs"]
+mod yielding;
 
 /// What the files name of the rest of the crate.
 pub(crate) mod error {
@@ -96,7 +98,7 @@ impl Model {
     where
         F: FnOnce(&mut Savepoint<'_>) -> Result<(), Error> + Send,
     {
-        if place == Place::Queue {
+        if matches!(place, Place::Queue { .. }) {
             match request.wait(deadline) {
                 Told::Lead => {}
                 Told::Answer(answer) => return answered(answer),
