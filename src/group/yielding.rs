@@ -49,20 +49,29 @@ impl Yielding {
 
     /// Yields so often at most, until there is something to see or the moment passes.
     pub(super) fn wait(&self, times: usize, moment: Option<Instant>, seen: impl Fn() -> bool) {
-        let mut now = self.now();
-        let mut until = now.saturating_add(LONGEST_IN_ALL);
-        if let Some(moment) = moment {
-            until = until.min(nanoseconds(self.made, moment));
-        }
+        let moment = moment.map_or(u64::MAX, |moment| nanoseconds(self.made, moment));
+        self.wait_by(|| self.now(), thread::yield_now, times, moment, seen);
+    }
+
+    fn wait_by(
+        &self,
+        clock: impl Fn() -> u64,
+        others_run: impl Fn(),
+        times: usize,
+        moment: u64,
+        seen: impl Fn() -> bool,
+    ) {
+        let mut now = clock();
+        let until = moment.min(now.saturating_add(LONGEST_IN_ALL));
         for _ in 0..times {
             let again = self.again.load(Relaxed);
             let tries = again > 0;
             if now >= until || seen() || tries && !self.may_try(again, now) {
                 return;
             }
-            thread::yield_now();
+            others_run();
             let began = now;
-            now = self.now();
+            now = clock();
             self.took(now - began, began, tries);
         }
     }
@@ -120,7 +129,6 @@ fn nanoseconds(from: Instant, to: Instant) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::time::Duration;
 
     use super::*;
 
@@ -221,27 +229,23 @@ mod tests {
         assert!(yields(&yielding, ended + hour + LONGEST * PAUSE, SHORT));
     }
 
+    /// How often a caller yields that may nine times, each of which takes so long.
+    fn yields_of_nine(time: u64, moment: u64, seen: impl Fn(u64) -> bool) -> u64 {
+        let (yielding, now, yields) = (Yielding::new(), Cell::new(SLICE), Cell::new(0));
+        let others_run = || {
+            now.set(now.get() + time);
+            yields.set(yields.get() + 1);
+        };
+        yielding.wait_by(|| now.get(), others_run, 9, moment, || seen(yields.get()));
+        yields.get()
+    }
+
     #[test]
     fn a_caller_yields_no_more_when_it_has_seen_something_or_its_moment_has_passed() {
-        let yielding = Yielding::new();
-        let looks = Cell::new(0);
-        let seen = |after| {
-            looks.set(0);
-            move |looks: &Cell<i32>| {
-                looks.set(looks.get() + 1);
-                looks.get() > after
-            }
-        };
-        let third = seen(3);
-        yielding.wait(9, None, || third(&looks));
-        assert_eq!(looks.get(), 4);
-        let never = seen(99);
-        yielding.wait(9, Some(yielding.made), || never(&looks));
-        assert_eq!(looks.get(), 0);
-        yielding.wait(9, None, || {
-            thread::sleep(Duration::from_nanos(LONGEST_IN_ALL));
-            never(&looks)
-        });
-        assert_eq!(looks.get(), 1, "2 ms are enough");
+        assert_eq!(yields_of_nine(SHORT, u64::MAX, |_| false), 9);
+        assert_eq!(yields_of_nine(SHORT, u64::MAX, |yields| yields == 3), 3);
+        assert_eq!(yields_of_nine(SHORT, SLICE, |_| false), 0);
+        assert_eq!(yields_of_nine(SHORT, SLICE + SHORT + 1, |_| false), 2);
+        assert_eq!(yields_of_nine(LONG - 1, u64::MAX, |_| false), 3, "2 ms are enough");
     }
 }
