@@ -8,12 +8,13 @@
 //! somebody, and then there is none. Deadlines are left out of account: that a wait would be in vain
 //! until one passes is what is said.
 //!
-//! **Every deadlock is found.** A holder that is not listed is awake, so the last one of a circle to
-//! be listed finds it, and it is the one that is told. The others go on to wait, and are served when
-//! it gives back what it has. One thing else can close a circle, of threads that all sleep: a limit
-//! that becomes less, so that what those who are awake give back is closed and serves nobody. So
-//! whoever changes a limit looks as well, and tells the one of the circle that was listed last, and
-//! another one as long as what is given back by those who were told would not be enough.
+//! **Every deadlock is found.** To join a queue and to be listed is one step, and a holder that is not
+//! listed is awake. So the last one of a circle to join finds it, and it is the one that is told. The
+//! others go on to wait, and are served when it gives back what it has. One thing else can close a
+//! circle, of threads that all sleep: a limit that becomes less, so that what those who are awake give
+//! back is closed and serves nobody. So whoever changes a limit looks as well, and tells the one of the
+//! circle that came last, and another one as long as what is given back by those who were told would
+//! not be enough.
 //!
 //! Nothing else can: a connection that is closed for a fault leaves room for another, whoever waits
 //! longest is asked to open it, and is awake as long as he tries; what is detached counts as awake, and
@@ -27,7 +28,7 @@
 //! of them are still in their queues: if they are, there was a moment at which all that was seen was
 //! true together. A note that is being written is progress of somebody. No limit changes meanwhile.
 //!
-//! Nothing of this is done by a checkout that need not wait, nor by one of a thread that holds
+//! Nothing of this is done by a checkout that finds a connection idle, nor by one of a thread that holds
 //! nothing. A search by a thread of the pool's own every now and then lost: it would be late, and
 //! would have to choose somebody to refuse who sleeps, without need.
 
@@ -36,8 +37,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::holders::{Held, Place};
-use super::shared::Shared;
+use super::dispatch::Answer;
+use super::holders::{Asker, Held, Place};
+use super::shared::{Lent, Shared};
 use super::source::Manage;
 use super::threads;
 use crate::error::{Claim, DeadlockedHolder};
@@ -127,32 +129,39 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// To be called by a waiter that has joined the queue, before it sleeps. `Err` = it would sleep in
-    /// vain, and says who is in the way of whom.
-    pub(super) fn begin<M: Manage>(
+    /// Has the calling thread ask for a connection of this pool and, if it has to wait for one, lists
+    /// it. For one that holds something the two are one step, so that none is in a queue unlisted while
+    /// another searches. `Err` = it would sleep in vain, and says who is in the way of whom.
+    pub(super) fn ask<M: Manage>(
         pool: &Arc<Shared<M>>,
-        waiter: u64,
-        place: Place,
-    ) -> Result<Self, Vec<DeadlockedHolder>> {
-        if !threads::holds_any() {
-            return Ok(Self { listed: false });
-        }
+        asker: Option<Asker>,
+        now: u64,
+    ) -> (Answer<Box<Lent<M>>>, Result<Self, Vec<DeadlockedHolder>>) {
+        let Some(place) = asker.as_ref().map(|asker| asker.place).filter(|_| threads::holds_any())
+        else {
+            return (pool.dispatch.ask(asker, now), Ok(Self { listed: false }));
+        };
+        let mut list = LISTED.here().lock();
+        let answer = pool.dispatch.ask(asker, now);
+        let Answer::Wait(waiter) = &answer else {
+            return (answer, Ok(Self { listed: false }));
+        };
         let thread = threads::number();
         let party: Arc<dyn Party> = Arc::clone(pool) as _;
-        let mut list = LISTED.here().lock();
         list.arrivals += 1;
         let arrival = list.arrivals;
-        list.threads.insert(thread, Listed { party, waiter, place, arrival, refused: None });
+        let waits = Listed { party, waiter: waiter.number, place, arrival, refused: None };
+        list.threads.insert(thread, waits);
         let search = Search::new(&list.threads);
         if !search.in_vain.contains(&thread) {
-            return Ok(Self { listed: true });
+            return (answer, Ok(Self { listed: true }));
         }
         let holders = search.describe(&search.in_the_way_of(thread));
         let listed = list.threads.remove(&thread);
         // What ends with a pool must not end under the lock.
         drop(list);
         drop(listed);
-        Err(holders)
+        (answer, Err(holders))
     }
 
     /// The wait is over. If it was ended because it was in vain: who is in the way of whom.

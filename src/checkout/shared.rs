@@ -231,7 +231,8 @@ impl<M: Manage> Shared<M> {
             Wait::AtMost(limit) => (within(limit), Some(Asker::current(place))),
             Wait::AlwaysAdmitted(limit) => (within(limit), Some(Asker::current(place).admitted())),
         };
-        let waiter = match self.dispatch.ask(asker, clock::at(started)) {
+        let (answer, waiting) = Waiting::ask(self, asker, clock::at(started));
+        let waiter = match answer {
             Answer::Connection(mut lent) => {
                 self.begin_hold(&mut lent, place);
                 return Ok((lent, CheckoutOutcome::Immediate));
@@ -250,7 +251,7 @@ impl<M: Manage> Shared<M> {
             Answer::Closed => return Err(self.error(CheckoutErrorKind::Closed, started)),
             Answer::Wait(waiter) => waiter,
         };
-        let (turn, holders) = match Waiting::begin(self, waiter.number, place) {
+        let (turn, holders) = match waiting {
             Ok(waiting) => (self.dispatch.wait(&waiter, deadline), waiting.end()),
             // A turn that was granted at this very moment is taken.
             Err(holders) => {
