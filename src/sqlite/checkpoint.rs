@@ -38,18 +38,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, after, never, select};
-use rusqlite::{Connection, ffi};
+use rusqlite::Connection;
 
+use super::checkpoint_connection::{CheckpointConnection, Failed, Found};
 use super::checkpointing::Running;
-use super::damage::{Damage, shows_damage};
-use super::manager::{Manager, Recipe, Role};
+use super::manager::{Manager, Recipe};
 use super::patience::{Patience, SHORT_READ};
 use super::read_mark::ReadMark;
 use super::wal::Wal;
 use crate::checkout::WeakPool;
-use crate::config::Synchronous;
-use crate::ffi::sync_database;
-use crate::metrics::{CheckpointMode, CheckpointOutcome, Operation};
+use crate::metrics::CheckpointMode;
 use crate::status::Holder;
 
 /// After so long without a commit the rest is checkpointed.
@@ -81,38 +79,12 @@ enum Rest {
     AtMost(Duration),
 }
 
-/// What a checkpoint has found.
-#[derive(Clone, Copy, Debug)]
-struct Found {
-    /// In the WAL when it began.
-    frames: u32,
-    /// Of those, in the database.
-    backfilled: u32,
-}
-
-impl Found {
-    fn is_complete(self) -> bool {
-        self.backfilled >= self.frames
-    }
-}
-
-/// Why a checkpoint could not be made.
-enum Failed {
-    /// Another process, or a connection outside the pool, makes one, or the writer's turn did not
-    /// come.
-    Busy,
-    /// It was logged and counted.
-    Error,
-}
-
 /// The thread, with its connection.
 pub(super) struct Checkpointer {
     recipe: Arc<Recipe>,
     wal: Arc<Wal>,
     mark: Option<ReadMark>,
-    /// Opened when it is first needed.
-    connection: Option<Connection>,
-    running: Arc<Running>,
+    connection: CheckpointConnection,
     writer: WeakPool<Manager>,
     readers: WeakPool<Manager>,
     patience: Patience,
@@ -120,8 +92,6 @@ pub(super) struct Checkpointer {
     started_over: Instant,
     /// The log has named who is in the way.
     said: bool,
-    /// Something was copied that may not be on the disk.
-    unsynced: bool,
 }
 
 impl Checkpointer {
@@ -135,16 +105,14 @@ impl Checkpointer {
     ) -> Self {
         Self {
             recipe: Arc::clone(recipe),
+            connection: CheckpointConnection::new(recipe, &wal, running),
             wal,
             mark,
-            connection: None,
-            running: Arc::clone(running),
             writer,
             readers,
             patience: Patience::new(),
             started_over: Instant::now(),
             said: false,
-            unsynced: false,
         }
     }
 
@@ -169,9 +137,7 @@ impl Checkpointer {
             });
         }
         self.let_go();
-        *self.running.lock() = None;
-        // A statement takes back an interrupt, which would end the checkpoint of the last to close.
-        self.connection.take().filter(|connection| connection.execute_batch("SELECT 1").is_ok())
+        self.connection.end()
     }
 
     /// Waits until it is time for a look; `false` = for the end. Keeps the read mark meanwhile.
@@ -194,7 +160,7 @@ impl Checkpointer {
                     let ticked = catch_unwind(AssertUnwindSafe(|| self.tick()));
                     if !ticked.is_ok_and(|kept| kept) {
                         // Who reads is told what is wrong.
-                        self.close();
+                        self.connection.close();
                         self.mark.iter_mut().for_each(ReadMark::stay_away);
                     }
                 }
@@ -209,24 +175,16 @@ impl Checkpointer {
             self.let_go();
             return true;
         }
-        let Ok(_) = self.connection() else { return false };
-        let Some((mark, connection)) = self.mark.as_mut().zip(self.connection.as_ref()) else {
-            return false;
-        };
-        mark.tick(connection).is_ok()
+        let Ok(connection) = self.connection.get() else { return false };
+        self.mark.as_mut().is_some_and(|mark| mark.tick(connection).is_ok())
     }
 
     /// Gives the read mark back.
     fn let_go(&mut self) {
         let Some(mark) = &mut self.mark else { return };
-        if mark.let_go(self.connection.as_ref()).is_err() {
-            self.close();
+        if mark.let_go(self.connection.if_open()).is_err() {
+            self.connection.close();
         }
-    }
-
-    fn close(&mut self) {
-        *self.running.lock() = None;
-        self.connection = None;
     }
 
     /// Does what is to be done now, and says when to look again.
@@ -246,7 +204,7 @@ impl Checkpointer {
         // First, so that a commit during the checkpoint calls.
         self.wal.rest();
         let is_complete = self.wal.left() == 0
-            || self.checkpoint(CheckpointMode::Passive).is_ok_and(Found::is_complete);
+            || self.connection.checkpoint(CheckpointMode::Passive).is_ok_and(Found::is_complete);
         if is_complete && self.cut_back() {
             Rest::UntilCalled
         } else {
@@ -266,17 +224,7 @@ impl Checkpointer {
         // Or it could meet the lock of this who begins to write.
         let Some(writer) = self.writer.upgrade() else { return true };
         let Ok(_turn) = writer.take_turn(TURN, Location::caller()) else { return false };
-        let cut = match self.connection() {
-            Ok(connection) => pragma(connection, "PRAGMA main.wal_checkpoint(TRUNCATE)"),
-            Err(_) => return false,
-        };
-        match cut {
-            Ok((busy, _)) => !busy,
-            Err(error) => {
-                self.failed(&error);
-                false
-            }
-        }
+        self.connection.truncate().unwrap_or(false)
     }
 
     /// Both steps.
@@ -295,15 +243,15 @@ impl Checkpointer {
         let mut left = u32::MAX;
         for round in 1.. {
             let before = self.wal.backfilled();
-            let found = self.checkpoint(CheckpointMode::Passive)?;
+            let found = self.connection.checkpoint(CheckpointMode::Passive)?;
             let held_back = found.frames.saturating_sub(found.backfilled);
             if held_back > LITTLE && found.backfilled <= before.frames {
                 // Short reads that overlap look the same as a long one, until it is tried.
                 let is_to_be_tried = self.wal.is_large() && self.patience.is_fresh();
                 return Ok(is_to_be_tried || self.may_hold_a_commit_up());
             }
-            if is_to_start_over && self.unsynced {
-                self.sync()?;
+            if is_to_start_over {
+                self.connection.sync()?;
             }
             if self.wal.has_ended() {
                 return Ok(false);
@@ -315,22 +263,6 @@ impl Checkpointer {
             left = more;
         }
         Ok(true)
-    }
-
-    /// Brings what was copied to the disk. SQLite does so only where nobody has committed meanwhile: in the
-    /// second step, where everybody waits for it.
-    fn sync(&mut self) -> Result<(), Failed> {
-        if self.recipe.config.synchronous == Synchronous::Off {
-            return Ok(());
-        }
-        let began = Instant::now();
-        sync_database(self.connection()?).map_err(|error| {
-            let (mode, outcome) = (CheckpointMode::Passive, CheckpointOutcome::Error);
-            self.recipe.metrics.checkpoint(mode, outcome, began);
-            self.failed(&error)
-        })?;
-        self.unsynced = false;
-        Ok(())
     }
 
     /// The second step, beside a commit that waits or with the writer's turn.
@@ -420,12 +352,12 @@ impl Checkpointer {
     fn wait_for_readers(&mut self, limit: Duration, commit: bool) -> Result<bool, Failed> {
         let (mut began, mut pause) = (None, FIRST_LOOK);
         loop {
-            let found = self.checkpoint(CheckpointMode::InTurn)?;
+            let found = self.connection.checkpoint(CheckpointMode::InTurn)?;
             let began = *began.get_or_insert_with(Instant::now);
             if commit && !self.wal.commit_waits() || self.wal.has_ended() {
                 return Ok(false);
             }
-            if found.is_complete() && self.has_no_readers()? {
+            if found.is_complete() && self.connection.has_no_readers()? {
                 let last = mem::replace(&mut self.started_over, Instant::now());
                 self.wal.will_start_over(last.elapsed());
                 return Ok(true);
@@ -436,78 +368,6 @@ impl Checkpointer {
             thread::sleep(pause);
             pause = (pause * 2).min(LAST_LOOK);
         }
-    }
-
-    /// Whether the next writer will start the WAL over, all of which is in the database: whether
-    /// nobody reads from it any more.
-    fn has_no_readers(&mut self) -> Result<bool, Failed> {
-        let connection = self.connection()?;
-        // There is no busy handler: it waits for nobody.
-        match pragma(connection, "PRAGMA main.wal_checkpoint(RESTART)") {
-            Ok((busy, _)) => Ok(!busy),
-            Err(error) => Err(self.failed(&error)),
-        }
-    }
-
-    fn checkpoint(&mut self, mode: CheckpointMode) -> Result<Found, Failed> {
-        self.connection()?;
-        let Some(connection) = &self.connection else { return Err(Failed::Error) };
-        let before = self.wal.backfilled();
-        let began = Instant::now();
-        let result = pragma(connection, "PRAGMA main.wal_checkpoint(PASSIVE)");
-        let metrics = &self.recipe.metrics;
-        let (outcome, result) = match result {
-            Ok((true, _)) => {
-                metrics.busy_refusal(Operation::Checkpoint);
-                (CheckpointOutcome::Busy, Err(Failed::Busy))
-            }
-            Ok((false, found)) => {
-                self.unsynced |= found.backfilled != before.frames;
-                self.wal.found(before, found.backfilled);
-                let complete = found.is_complete();
-                let outcome =
-                    if complete { CheckpointOutcome::Complete } else { CheckpointOutcome::Partial };
-                (outcome, Ok(found))
-            }
-            Err(error) => (CheckpointOutcome::Error, Err(self.failed(&error))),
-        };
-        self.recipe.metrics.checkpoint(mode, outcome, began);
-        result
-    }
-
-    fn connection(&mut self) -> Result<&Connection, Failed> {
-        if self.connection.is_none() {
-            let opened = Manager::new(Arc::clone(&self.recipe), Role::Checkpoint).open();
-            let opened = opened.map_err(|error| {
-                self.recipe.log.checkpoint_failed(&error);
-                Failed::Error
-            })?;
-            let quiet = opened
-                .busy_timeout(Duration::ZERO)
-                .and_then(|()| opened.pragma_update(None, "wal_autocheckpoint", 0));
-            quiet.map_err(|error| self.failed(&error))?;
-            *self.running.lock() = Some(opened.get_interrupt_handle());
-            self.connection = Some(opened);
-        }
-        self.connection.as_ref().ok_or(Failed::Error)
-    }
-
-    /// After an error nothing that the connection believes is trusted.
-    fn failed(&mut self, error: &rusqlite::Error) -> Failed {
-        let code = error.sqlite_error().map_or(0, |error| error.extended_code);
-        if code & 0xff == ffi::SQLITE_INTERRUPT {
-            // The pool ends.
-            return Failed::Error;
-        }
-        if shows_damage(code) {
-            let thread = crate::who::thread_name(&thread::current());
-            let place = Location::caller().to_string();
-            self.recipe.stop_for(Damage { cause: ffi::Error::new(code), thread, place });
-        } else {
-            self.recipe.log.checkpoint_failed(error);
-        }
-        self.close();
-        Failed::Error
     }
 
     /// If it has made the WAL too large that readers are in the way, the log says which.
@@ -532,13 +392,4 @@ impl Checkpointer {
         let before = |holder: &Holder| holder.held >= age;
         snapshot.filter(before).or_else(|| reader().filter(before))
     }
-}
-
-/// Runs a checkpoint; `true` = another connection was in the way.
-fn pragma(connection: &Connection, sql: &str) -> rusqlite::Result<(bool, Found)> {
-    connection.prepare_cached(sql)?.query_row([], |row| {
-        // Negative when the database is not in WAL mode any more: then there is nothing to do.
-        let number = |at| row.get::<_, i64>(at).map(|value| u32::try_from(value).unwrap_or(0));
-        Ok((row.get(0)?, Found { frames: number(1)?, backfilled: number(2)? }))
-    })
 }

@@ -8,6 +8,7 @@ mod cached_statement;
 mod check;
 mod checkin;
 mod checkpoint;
+mod checkpoint_connection;
 mod checkpointing;
 mod copy;
 mod damage;
