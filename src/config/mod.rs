@@ -49,7 +49,7 @@ pub use self::error::{ConfigError, ConfigFault};
 /// | `max_waiters` | 1024 | 0 to 1000000 | threads that may wait for a role; more are refused |
 /// | `idle_limit` | `"10min"` | at least `"1s"`, `"0s"` = never | close connections idle so long |
 /// | `max_lifetime` | `"0s"` | at least `"1s"`, `"0s"` = never | close connections open so long |
-/// | `overtaking` | `"30us"` | at most `"1s"`, `"0s"` = strict order | how long newcomers may overtake the first waiter |
+/// | `overtaking` | `"70us"` | at most `"1s"`, `"0s"` = strict order | how long newcomers may overtake the first waiter |
 /// | `hold_sampling` | 8 | 0 to 1000000, 0 = none | one hold in so many is timed |
 /// | `metrics` | `true` | | record metrics |
 /// | `journal_mode` | `"wal"` | `"wal"`, `"delete"`, `"truncate"`, `"persist"` | how commits are made atomic |
@@ -103,8 +103,9 @@ pub struct PoolConfig {
     #[serde(with = "humantime_serde")]
     pub max_lifetime: Duration,
     /// How long newcomers may take a connection that comes back before the waiter at the head of the
-    /// queue gets it, as long as connections come back often: on each core one in twice that time. Where
-    /// they are held for longer nobody overtakes. Zero = strict order of arrival always, at the cost of
+    /// queue gets it, as long as connections come back often: on each core one in that time. Where they are
+    /// held for longer nobody overtakes. More of it is more throughput where holds are short, for each
+    /// turn that is given to a sleeping thread costs ten microseconds and more, and longer waits. Zero = strict order of arrival always, at the cost of
     /// throughput where holds are short.
     #[serde(with = "humantime_serde")]
     pub overtaking: Duration,
@@ -186,7 +187,7 @@ impl Default for PoolConfig {
             max_waiters: 1024,
             idle_limit: Duration::from_secs(600),
             max_lifetime: Duration::ZERO,
-            overtaking: Duration::from_micros(30),
+            overtaking: Duration::from_micros(70),
             hold_sampling: 8,
             metrics: true,
             journal_mode: JournalMode::Wal,

@@ -20,7 +20,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("max_waiters", "0 to 1000000"),
     ("idle_limit", "a time such as \"10min\", at least \"1s\"; \"0s\" = never"),
     ("max_lifetime", "a time such as \"1h\", at least \"1s\"; \"0s\" = never"),
-    ("overtaking", "a time such as \"30us\", at most \"1s\"; \"0s\" = strict order"),
+    ("overtaking", "a time such as \"70us\", at most \"1s\"; \"0s\" = strict order"),
     ("hold_sampling", "0 to 1000000"),
     ("metrics", "true or false"),
     ("journal_mode", "\"wal\", \"delete\", \"truncate\" or \"persist\""),

@@ -116,12 +116,12 @@ impl Model {
     fn overtaking(&self) -> u64 {
         let cores = available_parallelism().map_or(1, usize::from);
         let held_for = u128::from(self.between) * self.limit.min(cores) as u128;
-        if held_for < 2 * u128::from(self.overtaking) { self.overtaking } else { 0 }
+        if held_for < u128::from(self.overtaking) { self.overtaking } else { 0 }
     }
 
     pub(crate) fn give(&mut self, now: u64) {
         if self.queued() > 0 {
-            let between = u128::from(now - self.latest).min(4 * u128::from(self.overtaking));
+            let between = u128::from(now - self.latest).min(2 * u128::from(self.overtaking));
             self.between -= self.between / 8;
             self.between += u64::try_from(between / 8).unwrap();
             self.latest = now;
