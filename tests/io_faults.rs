@@ -415,6 +415,30 @@ fn with_the_writers_turn_only_what_was_written_with_it_is_brought_to_the_disk() 
 }
 
 #[test]
+fn what_is_copied_is_brought_to_the_disk_before_it_is_much() {
+    let pool = Fixture::with(Pool::builder().synchronous(Synchronous::Normal));
+    let insert_up_to = |frames| {
+        while pool.metric("tenure_wal_frames{pool=\"app\",state=\"total\"}") < frames {
+            pool.insert("kept").unwrap();
+        }
+    };
+    // Of a WAL that starts over at 1020 frames: as long as anything is left SQLite itself syncs nothing.
+    insert_up_to(200);
+    let mut reader = pool.pool.read().unwrap();
+    let snapshot = reader.snapshot().unwrap();
+    let before = SYNCS[0].load(SeqCst);
+    *WATCHED.lock().unwrap() = Some(pool.pool.clone());
+    insert_up_to(300);
+    let began = Instant::now();
+    while SYNCS[0].load(SeqCst) == before {
+        assert!(began.elapsed() < Duration::from_secs(10), "nothing is synced");
+        std::thread::yield_now();
+    }
+    drop(WATCHED.lock().unwrap().take());
+    drop(snapshot);
+}
+
+#[test]
 fn a_backup_onto_a_full_disk_fails_and_leaves_nothing() {
     let pool = Fixture::with(Pool::builder().checkpoints(Checkpoints::Inline));
     pool.insert("a").unwrap();
