@@ -28,8 +28,8 @@
 //! of them are still in their queues: if they are, there was a moment at which all that was seen was
 //! true together. A note that is being written is progress of somebody. No limit changes meanwhile.
 //!
-//! Nothing of this is done by a checkout that finds a connection idle, nor by one of a thread that holds
-//! nothing. A search by a thread of the pool's own every now and then lost: it would be late, and
+//! Nothing of this is done by a checkout that finds a connection idle while nobody waits, nor by one of a
+//! thread that holds nothing. A search by a thread of the pool's own every now and then lost: it would be late, and
 //! would have to choose somebody to refuse who sleeps, without need.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,6 +123,9 @@ impl<M: Manage> Party for Shared<M> {
     }
 }
 
+/// A wait, or who is in the way of whom where it would be in vain.
+type Outlook = Result<Waiting, Vec<DeadlockedHolder>>;
+
 /// The calling thread's wait, listed until this is dropped.
 pub(super) struct Waiting {
     listed: bool,
@@ -130,13 +133,13 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// Has the calling thread ask for a connection of this pool and, if it has to wait for one, lists
-    /// it. For one that holds something the two are one step, so that none is in a queue unlisted while
-    /// another searches. `Err` = it would sleep in vain, and says who is in the way of whom.
+    /// it. For one that holds something the two are one step, so that none sleeps or is about to while
+    /// another searches and does not find it.
     pub(super) fn ask<M: Manage>(
         pool: &Arc<Shared<M>>,
         asker: Option<Asker>,
         now: u64,
-    ) -> (Answer<Box<Lent<M>>>, Result<Self, Vec<DeadlockedHolder>>) {
+    ) -> (Answer<Box<Lent<M>>>, Outlook) {
         let Some(place) = asker.as_ref().map(|asker| asker.place).filter(|_| threads::holds_any())
         else {
             return (pool.dispatch.ask(asker, now), Ok(Self { listed: false }));

@@ -105,8 +105,8 @@ pub struct PoolConfig {
     /// How long newcomers may take a connection that comes back before the waiter at the head of the
     /// queue gets it, as long as connections come back often: on each core one in that time. Where they are
     /// held for longer nobody overtakes. More of it is more throughput where holds are short, for each
-    /// turn that is given to a sleeping thread costs ten microseconds and more, and longer waits. Zero = strict order of arrival always, at the cost of
-    /// throughput where holds are short.
+    /// turn that is given to a sleeping thread costs ten microseconds and more, and longer waits. Zero =
+    /// strict order of arrival always.
     #[serde(with = "humantime_serde")]
     pub overtaking: Duration,
     /// One hold in so many is timed, for `tenure_hold_seconds`; 0 = none, 1 = every one. Of more than

@@ -229,9 +229,8 @@ impl Checkpointer {
 
     /// Both steps.
     fn make_room(&mut self) -> Rest {
-        let is_to_start_over = self.wal.is_to_start_over();
-        match self.copy_beside_others(is_to_start_over) {
-            Ok(true) if is_to_start_over => self.start_over(),
+        match self.copy_beside_others() {
+            Ok(true) if self.wal.is_to_start_over() => self.start_over(),
             // There is time yet, in which more of the same pages will be written.
             made => self.go_on(made),
         }
@@ -239,7 +238,7 @@ impl Checkpointer {
 
     /// The first step, until little is left, or what is left does not become less; `false` = readers are
     /// in the way, and will be.
-    fn copy_beside_others(&mut self, is_to_start_over: bool) -> Result<bool, Failed> {
+    fn copy_beside_others(&mut self) -> Result<bool, Failed> {
         let mut left = u32::MAX;
         for round in 1.. {
             let before = self.wal.backfilled();
@@ -250,10 +249,10 @@ impl Checkpointer {
                 let is_to_be_tried = self.wal.is_large() && self.patience.is_fresh();
                 return Ok(is_to_be_tried || self.may_hold_a_commit_up());
             }
-            self.connection.sync()?;
             if self.wal.has_ended() {
                 return Ok(false);
             }
+            self.connection.sync()?;
             let more = self.wal.left();
             if more <= LITTLE || round >= ROUNDS && more > left / 2 {
                 break;

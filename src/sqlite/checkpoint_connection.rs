@@ -102,7 +102,7 @@ impl CheckpointConnection {
     pub(super) fn checkpoint(&mut self, mode: CheckpointMode) -> Result<Found, Failed> {
         self.get()?;
         let Some(connection) = &self.connection else { return Err(Failed::Error) };
-        let before = self.wal.backfilled();
+        let (before, commits) = (self.wal.backfilled(), self.wal.commits());
         let began = Instant::now();
         let result = pragma(connection, "PRAGMA main.wal_checkpoint(PASSIVE)");
         let metrics = &self.recipe.metrics;
@@ -112,9 +112,11 @@ impl CheckpointConnection {
                 (CheckpointOutcome::Busy, Err(Failed::Busy))
             }
             Ok((false, found)) => {
-                self.unsynced |= found.backfilled != before.frames;
                 self.wal.found(before, found.backfilled);
                 let complete = found.is_complete();
+                self.unsynced |= found.backfilled != before.frames;
+                // Then SQLite has done it.
+                self.unsynced &= !complete || self.wal.commits() != commits;
                 let outcome =
                     if complete { CheckpointOutcome::Complete } else { CheckpointOutcome::Partial };
                 (outcome, Ok(found))
