@@ -1,18 +1,21 @@
 //! Nothing is inherited: whatever a holder does to the state of its connection, through a session or
 //! through the connection itself, the next holder finds it as `on_connect` left it.
 
+mod on_connect;
+mod pragmas;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use tenure::rusqlite::Connection;
 use tenure::rusqlite::config::DbConfig;
 use tenure::rusqlite::functions::FunctionFlags;
 use tenure::rusqlite::hooks::{AuthContext, Authorization, Wal};
 use tenure::rusqlite::limits::Limit;
 use tenure::rusqlite::trace::{TraceEvent, TraceEventCodes};
 use tenure::rusqlite::types::Value;
-use tenure::rusqlite::{Connection, ErrorCode};
 use tenure::{AfterRaw, Checkpoints, Pool, Session};
 
 use crate::recorded::Recorded;
@@ -101,108 +104,6 @@ fn unchanged(before: &State, now: &State, what: &str) {
     }
 }
 
-fn pragmas() -> Vec<String> {
-    let plain = Connection::open_in_memory().unwrap();
-    let mut statement = plain.prepare("PRAGMA pragma_list").unwrap();
-    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
-}
-
-const PROCESS_WIDE: [&str; 4] =
-    ["data_store_directory", "hard_heap_limit", "soft_heap_limit", "temp_store_directory"];
-
-/// Sets every PRAGMA there is to many values, and looks at what the next holder finds.
-fn every_pragma(run: impl Fn(&Session, &str) -> bool) -> Recorded {
-    let pool = pool();
-    let before = found(&pool);
-    let mut taken = 0;
-    for name in pragmas() {
-        for schema in ["", "main.", "temp."] {
-            for value in
-                ["0", "1", "2", "-7", "4096", "exclusive", "truncate", "memory", "'UTF-16'"]
-            {
-                let sql = format!("PRAGMA {schema}{name} = {value}");
-                if run(&pool.write().unwrap(), &sql) {
-                    taken += 1;
-                }
-                unchanged(&before, &found(&pool), &sql);
-            }
-        }
-    }
-    assert!(taken > 500, "only {taken} of the PRAGMAs were taken");
-    // And the next holder can work.
-    pool.transaction(|tx| Ok(tx.execute("INSERT INTO task VALUES ('a')", [])?)).unwrap();
-    assert!(pool.repairs("pragma") > 50.0 && pool.repairs("busy_handler") > 1.0);
-    pool
-}
-
-#[test]
-fn no_pragma_set_through_a_session_is_inherited() {
-    every_pragma(|session, sql| {
-        let ran = session.prepare(sql).and_then(|mut statement| {
-            let mut rows = statement.raw_query();
-            while rows.next()?.is_some() {}
-            Ok(())
-        });
-        let process_wide = PROCESS_WIDE.iter().any(|name| sql.contains(name));
-        if process_wide {
-            let error = ran.as_ref().unwrap_err();
-            assert!(error.to_string().contains("whole process"), "{sql}: {error}");
-        }
-        ran.is_ok()
-    });
-}
-
-#[test]
-fn no_pragma_set_through_a_batch_is_inherited() {
-    every_pragma(|session, sql| {
-        session.execute_batch(&format!("SELECT 1; -- comment\n {sql};")).is_ok()
-    });
-}
-
-#[test]
-fn no_pragma_set_through_the_connection_is_inherited() {
-    every_pragma(|session, sql| {
-        let process_wide = PROCESS_WIDE.iter().any(|name| sql.contains(name));
-        !process_wide && session.rusqlite().execute_batch(sql).is_ok()
-    });
-}
-
-#[test]
-fn no_pragma_with_an_argument_is_inherited() {
-    let pool = pool();
-    let before = found(&pool);
-    pool.write().unwrap().pragma(None, "cache_size", 7, |_| Ok(())).unwrap();
-    assert_eq!(found(&pool), before);
-    assert_eq!(reasons(&pool), ["pragma"]);
-}
-
-#[test]
-fn asking_is_no_leak() {
-    let pool = pool();
-    for name in pragmas() {
-        let writer = pool.write().unwrap();
-        let _ = writer.pragma_query(None, &name, |_| Ok(()));
-        let _ = writer.prepare(&format!("PRAGMA {name}")).and_then(|mut s| {
-            s.raw_query().next()?;
-            Ok(())
-        });
-        let _ = writer.pragma(None, "table_info", "task", |_| Ok(()));
-        let _ = writer.prepare("EXPLAIN QUERY PLAN SELECT * FROM task").unwrap().exists([]);
-        writer.rusqlite().query_row("SELECT 1", [], |_| Ok(())).unwrap();
-    }
-    assert_eq!(reasons(&pool), [""; 0]);
-    assert_eq!(pool.repairs("discarded"), 0.0);
-}
-
-#[test]
-fn a_setting_set_to_what_it_was_is_no_leak() {
-    let pool = pool();
-    let writer = pool.write().unwrap();
-    writer.execute_batch("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL").unwrap();
-    drop(writer);
-    assert_eq!(reasons(&pool), [""; 0]);
-}
-
 /// What a holder leaves, and the reason that is counted for it.
 fn left(reason: &str, leave: impl Fn(&Session)) {
     let pool = pool();
@@ -266,23 +167,6 @@ fn no_function_or_collation_is_inherited() {
     left("function", |session| {
         session.rusqlite().create_collation("mine", |a, b| b.cmp(a)).unwrap();
     });
-}
-
-#[test]
-fn a_function_in_the_place_of_the_applications_own_is_not_inherited() {
-    let flags = FunctionFlags::SQLITE_UTF8;
-    let pool = pool_with(Pool::builder().on_connect(move |connection, _| {
-        Ok(connection.create_scalar_function("whose", 0, flags, |_| Ok("everyone's"))?)
-    }));
-    let whose = || -> String {
-        pool.write().unwrap().query_one("SELECT whose()", [], |row| row.get(0)).unwrap()
-    };
-    assert_eq!(whose(), "everyone's");
-    let writer = pool.write().unwrap();
-    writer.rusqlite().create_scalar_function("whose", 0, flags, |_| Ok("mine")).unwrap();
-    drop(writer);
-    assert_eq!(whose(), "everyone's");
-    assert_eq!(reasons(&pool), ["raw"]);
 }
 
 #[test]
@@ -361,23 +245,6 @@ fn no_authorizer_is_inherited() {
 }
 
 #[test]
-fn the_applications_authorizer_cannot_be_taken_away() {
-    let pool = pool_with(Pool::builder().on_connect(|connection, _| {
-        let no_drop = |context: AuthContext<'_>| match context.action {
-            tenure::rusqlite::hooks::AuthAction::DropTable { .. } => Authorization::Deny,
-            _ => Authorization::Allow,
-        };
-        Ok(connection.authorizer(Some(no_drop))?)
-    }));
-    let writer = pool.write().unwrap();
-    writer.rusqlite().authorizer(None::<fn(AuthContext<'_>) -> Authorization>).unwrap();
-    drop(writer);
-    let error = pool.write().unwrap().execute("DROP TABLE task", []).unwrap_err();
-    assert_eq!(error.sqlite_error_code(), Some(ErrorCode::AuthorizationForStatementDenied));
-    assert_eq!(reasons(&pool), ["raw"]);
-}
-
-#[test]
 fn no_handler_of_somebody_elses_stays() {
     let pool = pool();
     let writer = pool.write().unwrap();
@@ -387,69 +254,6 @@ fn no_handler_of_somebody_elses_stays() {
         pool.write().unwrap().query_one("SELECT count(*) FROM task", [], |row| row.get(0)).unwrap();
     assert_eq!(sum, 0, "the handler would have interrupted it");
     assert_eq!(pool.repairs("discarded"), 0.0, "the pool's own was put back");
-}
-
-#[test]
-fn hooks_of_on_connect_are_no_leak_and_outlive_raw_use() {
-    let updates = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&updates);
-    let pool = pool_with(Pool::builder().on_connect(move |connection, _| {
-        let counted = Arc::clone(&counted);
-        let count = move |_, _: &str, _: &str, _| {
-            counted.fetch_add(1, Relaxed);
-        };
-        Ok(connection.update_hook(Some(count))?)
-    }));
-    let add = || pool.write().unwrap().execute("INSERT INTO task VALUES ('a')", []).unwrap();
-    add();
-    assert_eq!(updates.load(Relaxed), 1);
-    pool.write().unwrap().rusqlite().query_row("SELECT 1", [], |_| Ok(())).unwrap();
-    add();
-    assert_eq!(updates.load(Relaxed), 2, "the hook is still there, on whichever connection");
-    assert_eq!(reasons(&pool), ["raw"], "that it is the same could not be known");
-}
-
-#[test]
-fn what_on_connect_set_up_is_no_leak() {
-    let directory = tempfile::tempdir().unwrap();
-    let other = directory.path().join("other.db");
-    // It is not made by ATTACH: the pool's connections create no files.
-    Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (n)").unwrap();
-    let pool = pool_with(Pool::builder().on_connect(move |connection, _| {
-        connection.execute_batch(&format!(
-            "ATTACH '{}' AS other; CREATE TEMP TABLE scratch (n); PRAGMA cache_size = 77;
-             PRAGMA recursive_triggers = ON; PRAGMA case_sensitive_like = ON",
-            other.display()
-        ))?;
-        let flags = FunctionFlags::SQLITE_UTF8;
-        connection.create_scalar_function("one", 0, flags, |_| Ok(1))?;
-        connection.create_collation("reverse", |a, b| b.cmp(a))?;
-        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, 1_000_000)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
-        Ok(())
-    }));
-    for _ in 0..3 {
-        let writer = pool.write().unwrap();
-        writer.execute_batch("PRAGMA recursive_triggers = ON").unwrap();
-        writer.execute("CREATE TABLE IF NOT EXISTS t (n)", []).unwrap();
-        drop(writer);
-        pool.write().unwrap().rusqlite().query_row("SELECT one()", [], |_| Ok(())).unwrap();
-        pool.read().unwrap().rusqlite().query_row("SELECT one()", [], |_| Ok(())).unwrap();
-    }
-    assert_eq!(reasons(&pool), [""; 0]);
-    assert_eq!(pool.repairs("discarded"), 0.0);
-}
-
-#[test]
-fn detaching_what_on_connect_attached_is_found() {
-    let pool = pool_with(
-        Pool::builder()
-            .on_connect(|connection, _| Ok(connection.execute_batch("ATTACH ':memory:' AS m")?)),
-    );
-    pool.write().unwrap().execute("DETACH m", []).unwrap();
-    assert_eq!(reasons(&pool), ["attached_database"]);
-    let writer = pool.write().unwrap();
-    writer.execute("CREATE TABLE m.t (n)", []).unwrap();
 }
 
 #[test]
@@ -495,23 +299,6 @@ fn changes_are_the_holders_own() {
 }
 
 #[test]
-fn a_pragma_behind_a_statement_is_not_inherited() {
-    // It is refused as a second statement, and has acted by then.
-    let pool = pool();
-    let before = found(&pool);
-    for sql in ["SELECT 1; PRAGMA foreign_keys = OFF", "SELECT 1; PRAGMA busy_timeout = 77"] {
-        let writer = pool.write().unwrap();
-        writer.prepare(sql).map(drop).unwrap_err();
-        writer.query_row(sql, [], |_| Ok(())).unwrap_err();
-        drop(writer);
-        unchanged(&before, &found(&pool), sql);
-    }
-    let writer = pool.write().unwrap();
-    let error = writer.execute("SELECT 1; PRAGMA soft_heap_limit = 1", []).unwrap_err();
-    assert!(error.to_string().contains("whole process"), "{error}");
-}
-
-#[test]
 fn a_reader_cannot_be_made_to_write() {
     let pool = pool();
     let reader = pool.read().unwrap();
@@ -526,35 +313,6 @@ fn a_reader_cannot_be_made_to_write() {
     reader.pragma(None, "query_only", 0, |_| Ok(())).unwrap_err();
     let mut insert = reader.prepare("INSERT INTO task VALUES ('a')").unwrap();
     insert.execute([]).unwrap_err();
-}
-
-#[test]
-fn what_takes_effect_at_the_next_vacuum_is_not_inherited() {
-    for sql in ["PRAGMA auto_vacuum = FULL", "PRAGMA page_size = 1024"] {
-        let pool = pool_with(Pool::builder().journal_mode(tenure::JournalMode::Delete));
-        let before = found(&pool);
-        pool.write().unwrap().execute_batch(sql).unwrap();
-        pool.write().unwrap().execute("VACUUM", []).unwrap();
-        unchanged(&before, &found(&pool), sql);
-        assert_eq!(reasons(&pool), ["pragma"]);
-    }
-}
-
-#[test]
-fn settings_of_what_on_connect_attached_are_not_inherited() {
-    let directory = tempfile::tempdir().unwrap();
-    let other = directory.path().join("other.db");
-    Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (n)").unwrap();
-    let attach = format!("ATTACH '{}' AS other", other.display());
-    let pool = pool_with(
-        Pool::builder().on_connect(move |connection, _| Ok(connection.execute_batch(&attach)?)),
-    );
-    let locking = |session: &Session| -> String {
-        session.query_one("PRAGMA other.locking_mode", [], |row| row.get(0)).unwrap()
-    };
-    pool.write().unwrap().execute_batch("PRAGMA other.locking_mode = EXCLUSIVE").unwrap();
-    assert_eq!(locking(&pool.write().unwrap()), "normal");
-    assert_eq!(reasons(&pool), ["pragma"]);
 }
 
 #[test]
