@@ -29,8 +29,8 @@
 //! true together. A note that is being written is progress of somebody. No limit changes meanwhile.
 //!
 //! Nothing of this is done by a checkout that finds a connection idle while nobody waits, nor by one of a
-//! thread that holds nothing. A search by a thread of the pool's own every now and then lost: it would be late, and
-//! would have to choose somebody to refuse who sleeps, without need.
+//! thread that holds nothing. A search by a thread of the pool's own every now and then lost: it would be
+//! late, and would have to choose somebody to refuse who sleeps, without need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

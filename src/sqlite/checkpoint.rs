@@ -5,7 +5,7 @@
 //! connection of its own. It takes two steps, because a WAL is used again from its start only when all
 //! of it is in the database at the moment somebody writes:
 //!
-//! 1. PASSIVE, beside those who read and write, until little is left, often, and each time to the disk;
+//! 1. PASSIVE, beside those who read and write, until little is left: often, and each time to the disk;
 //! 2. with the writer's turn, taken in the queue like anybody's: PASSIVE once more, for what was
 //!    committed meanwhile. Whoever writes next starts the WAL over. Without this step a WAL under load
 //!    never starts over and grows to hundreds of megabytes in a second.

@@ -36,11 +36,11 @@ const AT_WORK: u8 = 4;
 const STARTING_OVER: u8 = 5;
 
 /// So much to be checkpointed makes a checkpoint due: a sixty-fourth of the limit, but so many frames at
-/// least, where that is no more than a sixteenth. Little at a time, for what is brought to the disk keeps the disk and a processor for a tenth
-/// of a millisecond and more per megabyte, and whoever commits meanwhile waits: with four times as much,
-/// of which only the last was brought to the disk, one commit in a thousand took twice as long, and a
-/// group of 64 threads at NORMAL did two thirds of the work. (Where the disk takes 10 ms each time a
-/// group at FULL does 0.93 of it.)
+/// least, where that is no more than a sixteenth. Little at a time, for what is brought to the disk keeps
+/// the disk and a processor for a tenth of a millisecond and more per megabyte, and whoever commits
+/// meanwhile waits: with four times as much, of which only the last was brought to the disk, one commit in
+/// a thousand took twice as long, and a group of 64 threads at NORMAL did three fifths of the work. (Where
+/// the disk takes 10 ms each time, a group at FULL does 0.93 of it.)
 const PARTS: u64 = 64;
 const LEAST: u64 = 256;
 
