@@ -71,6 +71,16 @@ pub(crate) fn problem_shown_by(error: &ConnectError) -> Option<FileProblem> {
     }
 }
 
+/// Whether SQLite could not open a file because the process has too many: it does not say so. What the
+/// system says of it; nothing where it cannot be asked.
+pub(crate) fn no_descriptor_left() -> Option<std::io::Error> {
+    // A copy of another descriptor: to open the database and close it would give up SQLite's locks.
+    #[cfg(unix)]
+    return unix::no_descriptor_left();
+    #[cfg(not(unix))]
+    None
+}
+
 /// A pool's name, if it was given none: the file's, without its extension.
 pub(crate) fn default_name(path: &Path) -> String {
     path.file_stem().map_or_else(|| "tenure".to_owned(), |stem| stem.to_string_lossy().into_owned())
@@ -141,6 +151,8 @@ fn refused(path: &Path, error: io::Error) -> OpenError {
 
 #[cfg(unix)]
 mod unix {
+    use std::io;
+    use std::os::fd::AsFd;
     use std::path::Path;
 
     use rustix::fs::{self, Access as Permission};
@@ -167,6 +179,12 @@ mod unix {
         #[cfg(not(target_os = "linux"))]
         let _ = (problem, FileProblem::NetworkFileSystem);
         Ok(())
+    }
+
+    pub(super) fn no_descriptor_left() -> Option<io::Error> {
+        let error = io::stderr().as_fd().try_clone_to_owned().err()?;
+        let too_many = rustix::io::Errno::MFILE.raw_os_error();
+        (error.raw_os_error() == Some(too_many)).then_some(error)
     }
 }
 

@@ -13,8 +13,8 @@
 //! A check-in exchanges its slot for the connection and then looks at the gate. For that slot one
 //! exchange comes first: if the check-in's does, the waiter finds the connection; if the waiter's
 //! does, the check-in has seen what was written before it, that is, the gate shut, and goes to the
-//! lock. Later waiters find the gate shut already. `tests/loom` tries this: of two threads all
-//! interleavings, of three all of some models and of others all with up to four preemptions.
+//! lock. Later waiters find the gate shut already. `tests/loom` tries this, with two and with three
+//! threads, in all interleavings.
 //!
 //! **Calm.** An exchange is a fifth of what a checkout costs, and where nobody ever waits it is made for
 //! nobody. So the gate also says whether all is calm: a check-in then stores its connection, and looks at
@@ -36,7 +36,7 @@
 //! **Strict order.** With `overtaking` 0 nothing is ever a spare while somebody waits. A newcomer
 //! that finds the gate open has come before every waiter that it might seem to overtake.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
@@ -74,6 +74,9 @@ impl Gate {
 /// For how long a waiter keeps its core busy, at most once for each invitation. A thread takes about
 /// as long to wake. Only where holders cannot use all cores: else it would be one of theirs.
 const AWAKE: Duration = Duration::from_micros(30);
+
+/// How many threads can run at the same time. To ask the system means to read several files.
+static CORES: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, usize::from));
 
 /// What somebody who asks is told at once.
 pub(super) enum Answer<T> {
@@ -117,6 +120,8 @@ pub(super) struct State<T> {
     pub(super) closing: usize,
     /// How many connections were closed for a fault and are to be opened again.
     pub(super) missing: usize,
+    /// What the gate says.
+    gate: Gate,
     /// Check-ins may be stores: who shuts the gate has to make a fence.
     pub(super) calm: bool,
     /// Somebody has asked since housekeeping last looked.
@@ -173,7 +178,8 @@ pub(super) struct Dispatch<T> {
 impl<T> Dispatch<T> {
     /// The limit can be changed later, up to `ceiling`.
     pub(super) fn new(limit: usize, ceiling: usize, max_waiters: usize, overtaking: u64) -> Self {
-        let cores = available_parallelism().map_or(1, usize::from);
+        let cores = *CORES;
+        let calm = asymmetric_fence::is_available();
         let state = State {
             queue: Queue::new(),
             pace: Pace::new(overtaking, cores),
@@ -184,13 +190,14 @@ impl<T> Dispatch<T> {
             retired: (limit..ceiling).collect(),
             closing: 0,
             missing: 0,
-            calm: asymmetric_fence::is_available(),
+            gate: Gate::open(limit, calm),
+            calm,
             asked: false,
             closed: false,
         };
         Self {
             slots: Slots::new(ceiling),
-            gate: AtomicUsize::new(Gate::open(limit, state.calm).0),
+            gate: AtomicUsize::new(state.gate.0),
             reach: AtomicUsize::new(limit),
             state: Mutex::new(state),
             all_gone: Condvar::new(),
@@ -267,7 +274,7 @@ impl<T> Dispatch<T> {
             // It counts as gone already, or others would be closed for the same surplus meanwhile.
             self.slots.note(slot).vacant();
             state.closing += 1;
-            self.set_gate(&state);
+            self.set_gate(&mut state);
             return Some(connection);
         }
         self.slots.note(slot).idle();
@@ -296,7 +303,7 @@ impl<T> Dispatch<T> {
             // In this order: see the head of this file.
             self.shut(&mut state);
             if let Some(connection) = self.slots.take_any(state.limit) {
-                self.set_gate(&state);
+                self.set_gate(&mut state);
                 return Answer::Connection(connection);
             }
         } else if asker.is_some()
@@ -327,7 +334,7 @@ impl<T> Dispatch<T> {
                 Answer::Wait(state.queue.join(asker, now))
             }
         };
-        self.set_gate(&state);
+        self.set_gate(&mut state);
         answer
     }
 
@@ -337,7 +344,7 @@ impl<T> Dispatch<T> {
         let mut alarm = None;
         loop {
             let until = alarm.map_or(deadline, |at| Some(deadline.map_or(at, |end| end.min(at))));
-            let look = match waiter.wait(until) {
+            let look = match waiter.mailbox.wait(until) {
                 Some(Message::Turn(turn)) => return Some(turn),
                 Some(Message::Look) => Look::Invited,
                 None if until == deadline => return self.look(waiter, Look::Last),
@@ -349,7 +356,7 @@ impl<T> Dispatch<T> {
             alarm = (look == Look::Invited).then(|| {
                 let pause = Duration::from_nanos(self.overtaking);
                 if self.reach.load(Ordering::Relaxed) < self.cores {
-                    waiter.stay_awake(Instant::now() + pause.min(AWAKE));
+                    waiter.mailbox.stay_awake(Instant::now() + pause.min(AWAKE));
                 }
                 Instant::now() + pause
             });
@@ -462,16 +469,24 @@ impl<T> Dispatch<T> {
         self.set_gate(state);
     }
 
-    pub(super) fn set_gate(&self, state: &State<T>) {
+    pub(super) fn set_gate(&self, state: &mut State<T>) {
         let too_many = state.too_many(self.slots.len());
         let open = state.queue.is_empty() && !state.closed && !too_many;
         let gate = if open { Gate::open(state.limit, state.calm) } else { Gate::SHUT };
-        self.gate.store(gate.0, Ordering::Release);
+        self.write_gate(state, gate);
+    }
+
+    /// Only if it says something new: every thread that comes looks at it.
+    fn write_gate(&self, state: &mut State<T>, gate: Gate) {
+        if gate != state.gate {
+            state.gate = gate;
+            self.gate.store(gate.0, Ordering::Release);
+        }
     }
 
     /// To look into the slots afterwards.
     pub(super) fn shut(&self, state: &mut State<T>) {
-        self.gate.store(Gate::SHUT.0, Ordering::Release);
+        self.write_gate(state, Gate::SHUT);
         if std::mem::take(&mut state.calm) {
             asymmetric_fence::heavy();
         }

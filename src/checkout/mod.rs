@@ -35,6 +35,7 @@ mod holders;
 mod labels;
 mod leaks;
 mod long_holds;
+mod mailbox;
 mod old;
 mod openings;
 mod pace;

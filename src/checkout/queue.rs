@@ -7,10 +7,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::holders::Asker;
-use super::sync::{AtomicBool, Condvar, Mutex, Ordering, spin_until};
+use super::mailbox::Mailbox;
 
 /// What a waiter is given.
 pub(super) enum Turn<T> {
@@ -37,43 +36,13 @@ pub(super) struct Waiter<T> {
     pub(super) since: u64,
     /// Rises with every arrival.
     pub(super) number: u64,
-    /// Locked by the waiting thread only while it goes to sleep or wakes.
-    message: Mutex<Option<Message<T>>>,
-    /// For a look without the lock.
-    has_message: AtomicBool,
-    told: Condvar,
+    pub(super) mailbox: Mailbox<Message<T>>,
 }
 
 impl<T> Waiter<T> {
-    /// Sleeps until a message comes (`Some`) or the deadline passes.
-    pub(super) fn wait(&self, deadline: Option<Instant>) -> Option<Message<T>> {
-        let mut message = self.message.lock();
-        loop {
-            if message.is_some() {
-                self.has_message.store(false, Ordering::Relaxed);
-                return message.take();
-            }
-            message = match deadline {
-                None => self.told.wait(message),
-                Some(deadline) => {
-                    let (mut message, passed) = self.told.wait_until(message, deadline);
-                    if passed {
-                        return message.take();
-                    }
-                    message
-                }
-            };
-        }
-    }
-
-    /// Keeps its core busy until a message comes or the moment passes.
-    pub(super) fn stay_awake(&self, until: Instant) {
-        spin_until(|| self.has_message.load(Ordering::Relaxed), until);
-    }
-
     /// The turn of a waiter that is no longer in the queue.
     pub(super) fn turn(&self) -> Option<Turn<T>> {
-        match self.message.lock().take() {
+        match self.mailbox.take() {
             Some(Message::Turn(turn)) => Some(turn),
             Some(Message::Look) | None => None,
         }
@@ -93,8 +62,7 @@ impl<T> Told<T> {
 
     pub(super) fn tell(&mut self, waiter: Arc<Waiter<T>>, message: Message<T>) {
         // A turn replaces an invitation to look.
-        *waiter.message.lock() = Some(message);
-        waiter.has_message.store(true, Ordering::Relaxed);
+        waiter.mailbox.put(message);
         self.0.push(waiter);
     }
 }
@@ -102,7 +70,7 @@ impl<T> Told<T> {
 impl<T> Drop for Told<T> {
     fn drop(&mut self) {
         for waiter in &self.0 {
-            waiter.told.notify_one();
+            waiter.mailbox.wake();
         }
     }
 }
@@ -140,14 +108,8 @@ impl<T> Queue<T> {
             self.first_since = now;
         }
         self.arrivals += 1;
-        let waiter = Arc::new(Waiter {
-            asker,
-            since: now,
-            number: self.arrivals,
-            message: Mutex::new(None),
-            has_message: AtomicBool::new(false),
-            told: Condvar::new(),
-        });
+        let waiter =
+            Arc::new(Waiter { asker, since: now, number: self.arrivals, mailbox: Mailbox::new() });
         self.entries.push_back(Entry { waiter: Arc::clone(&waiter), looking: false });
         waiter
     }

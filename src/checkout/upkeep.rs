@@ -102,7 +102,7 @@ impl<T> Dispatch<T> {
         let asked = std::mem::take(&mut state.asked);
         if !asked && !state.calm && asymmetric_fence::is_available() {
             state.calm = true;
-            self.set_gate(&state);
+            self.set_gate(&mut state);
         }
     }
 

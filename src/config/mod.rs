@@ -84,7 +84,8 @@ pub struct PoolConfig {
     pub access: Access,
     /// Create the file when it is missing.
     pub create: bool,
-    /// The most query-only connections; `None` = two per core, at least 8 and at most 16.
+    /// The most query-only connections; `None` = two per core, at least 8 and at most 16. The pool keeps two
+    /// file descriptors for each, and five more.
     pub readers: Option<usize>,
     /// The longest wait for a connection of the pool.
     #[serde(with = "humantime_serde")]

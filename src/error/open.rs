@@ -190,6 +190,15 @@ pub enum ConnectError {
         /// SQLite's reason.
         source: rusqlite::Error,
     },
+    /// The process has as many files open as it may.
+    #[error(
+        "no file descriptor is left ({source}); raise the limit (`ulimit -n`) or make the pool smaller: \
+         it keeps two for each of its `readers`, and five more"
+    )]
+    TooManyFiles {
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// A setting could not be applied.
     #[error("cannot set {setting}: {source}")]
     Setting {

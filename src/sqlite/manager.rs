@@ -14,7 +14,7 @@ use std::time::Instant;
 use r2d2::ManageConnection;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tempfile::TempDir;
 
 use super::busy::{Busy, Limits};
@@ -29,6 +29,7 @@ use super::wal::Wal;
 use crate::config::{Access, PoolConfig};
 use crate::error::{BoxError, CheckoutError, ConnectError, is_busy};
 use crate::ffi::{Handle, Hooks, learn_hooks};
+use crate::file;
 use crate::log::Log;
 use crate::metrics::PoolMetrics;
 
@@ -190,6 +191,18 @@ impl Manager {
 
     /// Opens and configures, up to what lending it needs.
     pub(crate) fn open(&self) -> Result<Connection, ConnectError> {
+        self.try_to_open().map_err(|error| match error {
+            ConnectError::Open { source } | ConnectError::Setting { source, .. }
+                if source.sqlite_error_code() == Some(ErrorCode::CannotOpen)
+                    && let Some(source) = file::no_descriptor_left() =>
+            {
+                ConnectError::TooManyFiles { source }
+            }
+            other => other,
+        })
+    }
+
+    fn try_to_open(&self) -> Result<Connection, ConnectError> {
         let Recipe { config, on_connect, .. } = &*self.recipe;
         let mut connection =
             self.source.connect().map_err(|source| ConnectError::Open { source })?;

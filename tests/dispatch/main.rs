@@ -9,6 +9,8 @@
 mod dispatch;
 #[path = "../../src/checkout/holders.rs"]
 mod holders;
+#[path = "../../src/checkout/mailbox.rs"]
+mod mailbox;
 #[path = "../../src/checkout/pace.rs"]
 mod pace;
 #[path = "../../src/checkout/queue.rs"]
@@ -194,7 +196,7 @@ impl Run {
     fn wake(&mut self, at: usize, deadline: bool) {
         let (number, waiter) = self.waiting[at].clone();
         let expected = self.model.wake(at, deadline, clock::now());
-        let turn = match waiter.wait(Some(Instant::now())) {
+        let turn = match waiter.mailbox.wait(Some(Instant::now())) {
             Some(Message::Turn(turn)) => Some(turn),
             Some(Message::Look) if !deadline => {
                 let turn = self.dispatch.look(&waiter, Look::Invited);

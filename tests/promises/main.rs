@@ -11,6 +11,8 @@ mod config;
 mod connections;
 mod damage;
 mod deadlocks;
+#[cfg(target_os = "linux")]
+mod descriptors;
 mod documentation;
 mod errors;
 mod extensions;
