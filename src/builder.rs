@@ -106,7 +106,8 @@ setters! {
     checkpoints: Checkpoints = checkpoints, "tenure::Checkpoints::Inline";
     /// How large the WAL gets at most, in MiB.
     wal_limit_mib: u32 = wal_limit_mib, "256";
-    /// Keep a read transaction open while readers are busy, which makes theirs cheaper.
+    /// Keep a read transaction open while readers are busy, and see that the WAL is not empty: both make
+    /// reads cheaper.
     read_mark: bool = read_mark, "false";
     /// Enforce foreign keys.
     foreign_keys: bool = foreign_keys, "false";

@@ -56,7 +56,7 @@ pub use self::error::{ConfigError, ConfigFault};
 /// | `synchronous` | `"full"` | `"off"`, `"normal"`, `"full"`, `"extra"` | when SQLite waits for the disk |
 /// | `checkpoints` | `"background"` | `"background"`, `"inline"` | who moves the WAL into the database |
 /// | `wal_limit_mib` | 64 | 4 to 1048576 | with background checkpoints, how large the WAL gets at most, in MiB |
-/// | `read_mark` | `true` | | with background checkpoints, keep a read transaction open while readers are busy, which makes theirs cheaper |
+/// | `read_mark` | `true` | | with background checkpoints, keep a read transaction open while readers are busy, and see that the WAL is not empty: both make reads cheaper |
 /// | `foreign_keys` | `true` | | enforce foreign keys |
 /// | `trusted_schema` | `false` | | let the schema call functions that are not innocuous |
 /// | `defensive` | `true` | | forbid SQL that can corrupt the file |
@@ -128,7 +128,14 @@ pub struct PoolConfig {
     /// With background checkpoints, keep a read transaction open while readers are busy: theirs then
     /// take and give back no lock of the operating system. It is a millisecond old at most, and ends
     /// when readers pause, before each of the pool's checkpoints, and beside writers outside the pool.
-    /// Without it, a `PRAGMA wal_checkpoint(TRUNCATE)` that does not wait for locks has more of a
+    ///
+    /// Also commit once, while readers are busy and nothing was committed since the pool was opened and
+    /// the WAL made, something that changes nothing (`PRAGMA user_version`, as it is). Without a commit in
+    /// the WAL SQLite asks the system for the size of the database in each read transaction. In the file
+    /// this changes SQLite's counter of changes; a pool that only ever reads needs `access = "read-only"`,
+    /// or this to be `false`, to leave it as it is.
+    ///
+    /// Without the transaction, a `PRAGMA wal_checkpoint(TRUNCATE)` that does not wait for locks has more of a
     /// chance beside busy readers.
     pub read_mark: bool,
     /// Enforce foreign keys.

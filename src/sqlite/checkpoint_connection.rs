@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ffi};
+use rusqlite::{Connection, Transaction, TransactionBehavior, ffi};
 
 use super::checkpointing::Running;
 use super::damage::{Damage, shows_damage};
@@ -19,6 +19,8 @@ use super::wal::Wal;
 use crate::config::Synchronous;
 use crate::ffi::sync_database;
 use crate::metrics::{CheckpointMode, CheckpointOutcome, Operation};
+
+const MAIN: Option<&str> = Some("main");
 
 /// What a checkpoint has found.
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +155,24 @@ impl CheckpointConnection {
     /// Makes the file of the WAL as small as can be; `false` = somebody is in the way.
     pub(super) fn truncate(&mut self) -> Result<bool, Failed> {
         self.was_alone("PRAGMA main.wal_checkpoint(TRUNCATE)")
+    }
+
+    /// Writes a number of the database's header as it is. To be called with the writer's turn. That it
+    /// fails is nobody's loss, and what is wrong is told to who reads or writes next.
+    pub(super) fn commit_nothing(&mut self) {
+        let Ok(connection) = self.get() else { return };
+        let written = || -> rusqlite::Result<()> {
+            let immediate = TransactionBehavior::Immediate;
+            let transaction = Transaction::new_unchecked(connection, immediate)?;
+            let version: i32 =
+                transaction.pragma_query_value(MAIN, "user_version", |row| row.get(0))?;
+            transaction.pragma_update(MAIN, "user_version", version)?;
+            transaction.commit()
+        };
+        match written() {
+            Ok(()) => self.wal.committed(1, || false),
+            Err(_) => self.close(),
+        }
     }
 
     fn was_alone(&mut self, sql: &str) -> Result<bool, Failed> {

@@ -1,8 +1,8 @@
 //! While readers are busy the pool keeps a read transaction open, which makes theirs cheaper. It is in
 //! nobody's way for long: not in that of checkpoints, not of writers outside the pool, and not of
-//! anybody when readers pause.
+//! anybody when readers pause. Nor is the WAL empty then, which makes each read dearer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -130,6 +130,75 @@ fn it_can_be_switched_off() {
     // A checkpoint of the pool's may be.
     let held = held.count();
     assert!(held < 3, "{held} of 50 times");
+}
+
+/// A database that has a table and a version, closed, and so without a WAL.
+fn made_before() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("app.db");
+    let made = Connection::open(&file).unwrap();
+    let tables =
+        "CREATE TABLE task (n INTEGER); INSERT INTO task VALUES (1); PRAGMA user_version = 7";
+    made.execute_batch(tables).unwrap();
+    made.pragma_update(None, "journal_mode", "wal").unwrap();
+    made.close().unwrap();
+    (directory, file)
+}
+
+fn wal_bytes(file: &Path) -> u64 {
+    file.with_file_name("app.db-wal").metadata().unwrap().len()
+}
+
+#[test]
+fn the_wal_of_busy_readers_has_a_commit_that_changes_nothing() {
+    let (_directory, file) = made_before();
+    let pool = Pool::open(&file).unwrap();
+    for _ in 0..10 {
+        query(&pool.read().unwrap());
+    }
+    assert_eq!(wal_bytes(&file), 0, "the readers are not busy");
+    until("there is a commit", || {
+        read_a_little(&pool);
+        wal_bytes(&file) > 0
+    });
+    let reader = pool.read().unwrap();
+    assert_eq!(query(&reader), 1);
+    let number = |sql| reader.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(number("PRAGMA user_version"), 7);
+    assert_eq!(number("SELECT count(*) FROM sqlite_schema"), 1);
+    assert!(pool.check().unwrap().is_sound());
+    // It is one commit, and not one after the other.
+    let bytes = wal_bytes(&file);
+    for _ in 0..20 {
+        read_a_little(&pool);
+    }
+    assert_eq!(wal_bytes(&file), bytes);
+}
+
+#[test]
+fn nothing_is_committed_in_the_turn_of_who_writes() {
+    let (_directory, file) = made_before();
+    let pool = Pool::open(&file).unwrap();
+    let writer = pool.write().unwrap();
+    for _ in 0..20 {
+        read_a_little(&pool);
+    }
+    assert_eq!(wal_bytes(&file), 0);
+    drop(writer);
+    until("there is a commit", || {
+        read_a_little(&pool);
+        wal_bytes(&file) > 0
+    });
+}
+
+#[test]
+fn nothing_is_committed_if_it_is_switched_off() {
+    let (_directory, file) = made_before();
+    let pool = Pool::builder().read_mark(false).database(&file).open().unwrap();
+    for _ in 0..20 {
+        read_a_little(&pool);
+    }
+    assert_eq!(wal_bytes(&file), 0);
 }
 
 #[test]
