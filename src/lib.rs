@@ -151,8 +151,8 @@
 //!   transaction in its way (`read_mark`); one that waits gets through in some milliseconds. Commits from
 //!   outside the pool are noticed only while the pool's writer makes none: beside both, the pool's
 //!   checkpoints are those that keep the WAL small.
-//! * A pool that can write and only reads changes the file once all the same, while readers are busy: its
-//!   counter of changes (`read_mark`).
+//! * A pool that can write and only reads changes the header of the file once all the same, while readers
+//!   are busy (`read_mark`).
 //! * The place that is named when the WAL is held is a snapshot's, or else that of whoever has held a
 //!   reading connection longest: whether a single query is still running cannot be seen from outside.
 //! * [`Pool::backup_to`] cannot copy an encrypted database.

@@ -89,6 +89,11 @@ impl<M: Manage> Pool<M> {
         self.shared.take_turn(limit, place).map(|lent| Guard::borrowed(&self.shared, lent))
     }
 
+    /// As [`take_turn`](Self::take_turn), if nobody has one or waits for one.
+    pub(crate) fn try_turn(&self, place: Place) -> Option<Guard<'_, M>> {
+        self.shared.try_turn(place).map(|lent| Guard::borrowed(&self.shared, lent))
+    }
+
     pub(crate) fn check_out_owned(
         &self,
         wait: Wait,

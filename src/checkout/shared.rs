@@ -158,16 +158,24 @@ impl<M: Manage> Shared<M> {
         if self.is_forked() {
             return Err(self.refuse_forked());
         }
-        match self.dispatch.take() {
-            Some(mut lent) => {
-                self.begin_hold(&mut lent, place);
-                Ok(lent)
-            }
+        match self.take_idle(place) {
+            Some(lent) => Ok(lent),
             None => {
                 let asked = self.ask(Wait::AlwaysAdmitted(limit), place, Instant::now());
                 asked.map(|(lent, _)| lent)
             }
         }
+    }
+
+    /// As [`take_turn`](Self::take_turn), if nobody has one or waits for one.
+    pub(super) fn try_turn(self: &Arc<Self>, place: Place) -> Option<Box<Lent<M>>> {
+        if self.is_forked() { None } else { self.take_idle(place) }
+    }
+
+    fn take_idle(self: &Arc<Self>, place: Place) -> Option<Box<Lent<M>>> {
+        let mut lent = self.dispatch.take()?;
+        self.begin_hold(&mut lent, place);
+        Some(lent)
     }
 
     #[cold]

@@ -85,7 +85,7 @@ pub struct PoolConfig {
     /// Create the file when it is missing.
     pub create: bool,
     /// The most query-only connections; `None` = two per core, at least 8 and at most 16. The pool keeps two
-    /// file descriptors for each, and five more.
+    /// file descriptors for each, and six more.
     pub readers: Option<usize>,
     /// The longest wait for a connection of the pool.
     #[serde(with = "humantime_serde")]
@@ -131,9 +131,10 @@ pub struct PoolConfig {
     ///
     /// Also commit once, while readers are busy and nothing was committed since the pool was opened and
     /// the WAL made, something that changes nothing (`PRAGMA user_version`, as it is). Without a commit in
-    /// the WAL SQLite asks the system for the size of the database in each read transaction. In the file
-    /// this changes SQLite's counter of changes; a pool that only ever reads needs `access = "read-only"`,
-    /// or this to be `false`, to leave it as it is.
+    /// the WAL SQLite asks the system for the size of the database in each read transaction. Of the file
+    /// this changes SQLite's counter of changes, its version and the time of change; once per opening, other
+    /// connections see another `PRAGMA data_version` and read their pages anew. A pool that only ever reads
+    /// leaves the file as it is with `access = "read-only"`, or with this `false`.
     ///
     /// Without the transaction, a `PRAGMA wal_checkpoint(TRUNCATE)` that does not wait for locks has more of a
     /// chance beside busy readers.

@@ -193,7 +193,7 @@ pub enum ConnectError {
     /// The process has as many files open as it may.
     #[error(
         "no file descriptor is left ({source}); raise the limit (`ulimit -n`) or make the pool smaller: \
-         it keeps two for each of its `readers`, and five more"
+         it keeps two for each of its `readers`, and six more"
     )]
     TooManyFiles {
         /// The system's reason.

@@ -29,8 +29,8 @@
 //! **The first commit.** As long as nothing was committed to a WAL, SQLite does not know how many pages the
 //! database has, and asks the system for the size of the file in each read transaction: 500 ns, as much as
 //! all else in a cached point query. So once readers are busy this thread commits something that changes
-//! nothing, if nobody has committed since the WAL was made. Not when the pool is opened: a file that is
-//! hardly read is not touched.
+//! nothing, if nobody has committed since the WAL was made, and nobody has the writer or waits for it. Not
+//! when the pool is opened: a file that is hardly read is not touched.
 //!
 //! A thread of its own, because a checkpoint takes as long as the disk does, and housekeeping has
 //! connections to reopen for which somebody waits. It holds the pool weakly, and sleeps while nothing
@@ -180,9 +180,12 @@ impl Checkpointer {
     /// Takes the read mark while readers are busy, and else gives it back; `false` = it failed.
     fn tick(&mut self) -> bool {
         let wanted = self.mark.as_mut().is_some_and(ReadMark::is_wanted);
-        if !wanted || self.recipe.damage.get().is_some() {
+        if !wanted || self.recipe.damage.get().is_some() || self.wal.has_ended() {
             self.let_go();
             return true;
+        }
+        if self.connection.get().is_err() {
+            return false;
         }
         if self.first_commit.is_some_and(|at| at <= Instant::now()) {
             self.commit_first();
@@ -191,19 +194,32 @@ impl Checkpointer {
         self.mark.as_mut().is_some_and(|mark| mark.tick(connection).is_ok())
     }
 
-    /// See the head of this file. What the writer does comes first: it will commit.
+    /// See the head of this file. With the connection open: to open it may take long.
     fn commit_first(&mut self) {
         self.first_commit = None;
-        if self.wal.commits() > 0 || self.recipe.wal_bytes() > 0 {
+        let Some(writer) = self.writer.upgrade() else { return };
+        if !self.is_wal_new() {
             return;
         }
-        let Some(writer) = self.writer.upgrade() else { return };
-        let Ok(_turn) = writer.take_turn(Duration::ZERO, Location::caller()) else {
-            self.first_commit = Some(Instant::now() + AFTER_FAILURE);
-            return;
+        let made = match writer.try_turn(Location::caller()) {
+            // Who had it before may have committed.
+            Some(_turn) if self.is_wal_new() => {
+                self.let_go();
+                self.connection.commit_nothing()
+            }
+            Some(_turn) => Ok(()),
+            None => Err(Failed::Busy),
         };
-        self.let_go();
-        self.connection.commit_nothing();
+        if let Err(Failed::Busy) = made {
+            // Who writes may also commit nothing.
+            self.first_commit = Some(Instant::now() + AFTER_FAILURE);
+        }
+    }
+
+    /// Whether nothing was committed to the WAL, as far as is known: what is in it may have been rolled
+    /// back, after which reads are as dear as before.
+    fn is_wal_new(&self) -> bool {
+        self.wal.commits() == 0 && self.recipe.wal_bytes() == 0
     }
 
     /// Gives the read mark back.

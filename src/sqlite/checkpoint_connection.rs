@@ -17,6 +17,7 @@ use super::damage::{Damage, shows_damage};
 use super::manager::{Manager, Recipe, Role};
 use super::wal::Wal;
 use crate::config::Synchronous;
+use crate::error::is_busy;
 use crate::ffi::sync_database;
 use crate::metrics::{CheckpointMode, CheckpointOutcome, Operation};
 
@@ -76,7 +77,12 @@ impl CheckpointConnection {
             })?;
             let quiet = opened
                 .busy_timeout(Duration::ZERO)
-                .and_then(|()| opened.pragma_update(None, "wal_autocheckpoint", 0));
+                .and_then(|()| opened.pragma_update(None, "wal_autocheckpoint", 0))
+                .and_then(|()| match self.recipe.config.synchronous {
+                    Synchronous::Off => Ok(()),
+                    // Checkpoints are as safe by it, and what is committed here need not be.
+                    _ => opened.pragma_update(MAIN, "synchronous", "normal"),
+                });
             quiet.map_err(|error| self.failed(&error))?;
             *self.running.lock() = Some(opened.get_interrupt_handle());
             self.connection = Some(opened);
@@ -159,19 +165,27 @@ impl CheckpointConnection {
 
     /// Writes a number of the database's header as it is. To be called with the writer's turn. That it
     /// fails is nobody's loss, and what is wrong is told to who reads or writes next.
-    pub(super) fn commit_nothing(&mut self) {
-        let Ok(connection) = self.get() else { return };
+    pub(super) fn commit_nothing(&mut self) -> Result<(), Failed> {
+        let Some(connection) = &self.connection else { return Err(Failed::Error) };
         let written = || -> rusqlite::Result<()> {
-            let immediate = TransactionBehavior::Immediate;
-            let transaction = Transaction::new_unchecked(connection, immediate)?;
+            // Not immediate, which locks what `on_connect` has attached.
+            let deferred = TransactionBehavior::Deferred;
+            let transaction = Transaction::new_unchecked(connection, deferred)?;
             let version: i32 =
                 transaction.pragma_query_value(MAIN, "user_version", |row| row.get(0))?;
             transaction.pragma_update(MAIN, "user_version", version)?;
             transaction.commit()
         };
         match written() {
-            Ok(()) => self.wal.committed(1, || false),
-            Err(_) => self.close(),
+            Ok(()) => {
+                self.wal.committed(1, || false);
+                Ok(())
+            }
+            Err(error) if is_busy(&error) && connection.is_autocommit() => Err(Failed::Busy),
+            Err(_) => {
+                self.close();
+                Err(Failed::Error)
+            }
         }
     }
 

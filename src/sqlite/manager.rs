@@ -57,8 +57,9 @@ pub enum Role {
     Read,
     /// The one that writes.
     Write,
-    /// The pool's own, for checkpoints off the commit path and for the read transaction of
-    /// [`read_mark`](crate::PoolConfig::read_mark). It is never lent.
+    /// The pool's own, for checkpoints off the commit path and for what
+    /// [`read_mark`](crate::PoolConfig::read_mark) says: a read transaction, and one commit. It is never
+    /// lent.
     Checkpoint,
 }
 

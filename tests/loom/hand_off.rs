@@ -1,5 +1,4 @@
-//! The essentials, as few steps as they can be made of: a hand-off between two threads and between three,
-//! in all interleavings.
+//! The essentials, as few steps as they can be made of: a hand-off between two threads and between three.
 //!
 //! Of two threads there are 9 to 8387, all tried each time. Of three, `cargo test` tries those with up
 //! to two preemptions, and with any `TENURE_LOOM`, as in `.ci/run`, all: 7 thousand to a million for each

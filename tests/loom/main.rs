@@ -5,8 +5,8 @@
 //! times out as soon as no message is there: loom tries every moment at which that can be. A wait
 //! without one that is never woken is a deadlock, which loom reports. The clock is scripted.
 //!
-//! `hand_off` has the essentials, of two and of three threads, in all interleavings; `mailboxes` what a
-//! thread sleeps on while it waits; `leading` who leads a group commit. Here are whole checkouts and
+//! `hand_off` has the essentials, of two and of three threads, nearly all of them in all interleavings;
+//! `mailboxes` what a thread sleeps on while it waits; `leading` who leads a group commit. Here are whole checkouts and
 //! returns of three threads, and what looks idle is seen as late as the memory model allows; `cargo test`
 //! tries all of their interleavings with at most two preemptions, which is where such faults are found if
 //! there are any. `TENURE_LOOM` = how many more, or `all`; use `--release`.

@@ -4,11 +4,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use tenure::rusqlite::Connection;
-use tenure::{Builder, Pool, ReadSession, Synchronous, testing};
+use tenure::{Builder, Pool, ReadSession, Role, Synchronous, testing};
 
 use crate::until::{LONG, until};
 
@@ -189,6 +190,31 @@ fn nothing_is_committed_in_the_turn_of_who_writes() {
         read_a_little(&pool);
         wal_bytes(&file) > 0
     });
+}
+
+#[test]
+fn the_connection_for_it_is_opened_beside_who_writes() {
+    let (_directory, file) = made_before();
+    let (opening, opened) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel();
+    let may_go_on = Mutex::new(may_go_on);
+    let pool = Pool::builder()
+        .on_connect(move |_, role| {
+            if role == Role::Checkpoint {
+                opening.send(())?;
+                may_go_on.lock().unwrap().recv()?;
+            }
+            Ok(())
+        })
+        .database(&file)
+        .open()
+        .unwrap();
+    until("it is being opened", || {
+        read_a_little(&pool);
+        opened.try_recv().is_ok()
+    });
+    pool.try_write().expect("the writer is idle").execute("DELETE FROM task", []).unwrap();
+    drop(go_on);
 }
 
 #[test]
