@@ -10,7 +10,7 @@ use std::mem;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_utils::atomic::AtomicCell;
 
@@ -24,8 +24,6 @@ const TICKS: u32 = 100;
 
 /// 0 = nobody keeps it up to date.
 static COARSE: AtomicU64 = AtomicU64::new(0);
-
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Taken out by whoever wakes it.
 static TICKER: AtomicCell<Option<Thread>> = AtomicCell::new(None);
@@ -42,15 +40,20 @@ pub(super) fn start_over_in_child() {
     }
 }
 
+/// The processor's own counter where there is one to rely on: a third of the cost of the system's
+/// clock, which is read twice for each hold while somebody waits, or when a hold is timed.
+static COUNTER: LazyLock<(quanta::Clock, u64)> = LazyLock::new(|| {
+    let clock = quanta::Clock::new();
+    let start = clock.raw();
+    (clock, start)
+});
+
 /// Nanoseconds since some moment in the life of this process; never 0.
 #[inline(never)]
 pub(super) fn now() -> u64 {
-    at(Instant::now())
+    let (clock, start) = &*COUNTER;
+    clock.delta_as_nanos(*start, clock.raw()) + 1
 }
-
-/// The processor's own counter where there is one to rely on: a third of the cost of the system's
-/// clock, for the two readings of a hold that is timed.
-static COUNTER: LazyLock<quanta::Clock> = LazyLock::new(quanta::Clock::new);
 
 /// A moment that only [`nanoseconds_since`] can read.
 #[derive(Clone, Copy)]
@@ -58,18 +61,13 @@ pub(super) struct Moment(u64);
 
 #[inline]
 pub(super) fn moment() -> Moment {
-    Moment(COUNTER.raw())
+    Moment(COUNTER.0.raw())
 }
 
 #[inline]
 pub(super) fn nanoseconds_since(moment: Moment) -> u64 {
-    COUNTER.delta_as_nanos(moment.0, COUNTER.raw())
-}
-
-/// `instant` as [`now`] would have said it.
-pub(super) fn at(instant: Instant) -> u64 {
-    let since_start = instant.saturating_duration_since(*START).as_nanos();
-    u64::try_from(since_start).unwrap_or(u64::MAX - 1) + 1
+    let (clock, _) = &*COUNTER;
+    clock.delta_as_nanos(moment.0, clock.raw())
 }
 
 /// As [`now`], but up to a [`TICK`] or so late; about the cost of reading a variable.
@@ -115,6 +113,8 @@ fn tick() {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]

@@ -124,7 +124,7 @@ impl<M: Manage> Party for Shared<M> {
 }
 
 /// A wait, or who is in the way of whom where it would be in vain.
-type Outlook = Result<Waiting, Vec<DeadlockedHolder>>;
+pub(super) type Outlook = Result<Waiting, Vec<DeadlockedHolder>>;
 
 /// The calling thread's wait, listed until this is dropped.
 pub(super) struct Waiting {

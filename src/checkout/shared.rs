@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::clock;
 use super::counts::AllCounts;
-use super::deadlock::{self, Waiting};
+use super::deadlock::{self, Outlook, Waiting};
 use super::dispatch::{Answer, Dispatch, Look};
 use super::holders::{Asker, Place};
 use super::labels::Labels;
@@ -161,8 +161,10 @@ impl<M: Manage> Shared<M> {
         match self.take_idle(place) {
             Some(lent) => Ok(lent),
             None => {
-                let asked = self.ask(Wait::AlwaysAdmitted(limit), place, Instant::now());
-                asked.map(|(lent, _)| lent)
+                let wait = Wait::AlwaysAdmitted(limit);
+                let (answer, waiting) = self.ask(wait, place);
+                let served = self.wait_for(answer, waiting, wait, place, Instant::now());
+                served.map(|(lent, _)| lent)
             }
         }
     }
@@ -194,20 +196,32 @@ impl<M: Manage> Shared<M> {
         wait: Wait,
         place: Place,
     ) -> Result<Box<Lent<M>>, CheckoutError> {
-        let started = Instant::now();
-        let result = self.ask(wait, place, started);
-        let outcome = match &result {
-            Ok((_, outcome)) => *outcome,
-            Err(error) => error.outcome(),
-        };
-        match &result {
-            Ok((lent, CheckoutOutcome::Immediate)) => self.counts.immediate(lent.slot),
-            _ => {
-                self.settings.metrics.checkout(outcome, started);
-                self.say_if_slow(place, started);
+        let (answer, waiting) = self.ask(wait, place);
+        let lent = match answer {
+            // Where holds are short this is the usual case of a pool for whose connections threads wait:
+            // the system's clock is not read for it.
+            Answer::Connection(mut lent) => {
+                self.begin_hold(&mut lent, place);
+                self.counts.immediate(lent.slot);
+                lent
             }
-        }
-        let (lent, _) = result?;
+            answer => {
+                let started = Instant::now();
+                let result = self.wait_for(answer, waiting, wait, place, started);
+                let outcome = match &result {
+                    Ok((_, outcome)) => *outcome,
+                    Err(error) => error.outcome(),
+                };
+                match &result {
+                    Ok((lent, CheckoutOutcome::Immediate)) => self.counts.immediate(lent.slot),
+                    _ => {
+                        self.settings.metrics.checkout(outcome, started);
+                        self.say_if_slow(place, started);
+                    }
+                }
+                result?.0
+            }
+        };
         if let Some(refusal) = (self.settings.refusal)() {
             self.keep_from_being_given_up(&lent);
             self.check_in(lent);
@@ -225,21 +239,30 @@ impl<M: Manage> Shared<M> {
         }
     }
 
-    fn ask(
+    fn ask(self: &Arc<Self>, wait: Wait, place: Place) -> (Answer<Box<Lent<M>>>, Outlook) {
+        let asker = match wait {
+            Wait::Never => None,
+            Wait::Usual | Wait::AtMost(_) => Some(Asker::current(place)),
+            Wait::AlwaysAdmitted(_) => Some(Asker::current(place).admitted()),
+        };
+        Waiting::ask(self, asker, clock::now())
+    }
+
+    /// What follows from the answer: a wait, at most.
+    fn wait_for(
         self: &Arc<Self>,
+        answer: Answer<Box<Lent<M>>>,
+        waiting: Outlook,
         wait: Wait,
         place: Place,
         started: Instant,
     ) -> Result<(Box<Lent<M>>, CheckoutOutcome), CheckoutError> {
         // A deadline too far away to be represented is none.
-        let within = |limit| started.checked_add(limit);
-        let (deadline, asker) = match wait {
-            Wait::Never => (Some(started), None),
-            Wait::Usual => (within(self.settings.checkout_timeout), Some(Asker::current(place))),
-            Wait::AtMost(limit) => (within(limit), Some(Asker::current(place))),
-            Wait::AlwaysAdmitted(limit) => (within(limit), Some(Asker::current(place).admitted())),
+        let deadline = match wait {
+            Wait::Never => Some(started),
+            Wait::Usual => started.checked_add(self.settings.checkout_timeout),
+            Wait::AtMost(limit) | Wait::AlwaysAdmitted(limit) => started.checked_add(limit),
         };
-        let (answer, waiting) = Waiting::ask(self, asker, clock::at(started));
         let waiter = match answer {
             Answer::Connection(mut lent) => {
                 self.begin_hold(&mut lent, place);
