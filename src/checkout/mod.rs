@@ -49,6 +49,7 @@ mod sources;
 pub(crate) mod sync;
 mod threads;
 mod upkeep;
+mod wait;
 
 pub use any::{Builder, Detached, Guard, Pool};
 
