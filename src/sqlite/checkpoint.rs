@@ -27,10 +27,10 @@
 //! given back before anything is done here.
 //!
 //! **The first commit.** As long as nothing was committed to a WAL, SQLite does not know how many pages the
-//! database has, and asks the system for the size of the file in each read transaction: 500 ns, as much as
-//! all else in a cached point query. So once readers are busy this thread commits something that changes
-//! nothing, if nobody has committed since the WAL was made, and nobody has the writer or waits for it. Not
-//! when the pool is opened: a file that is hardly read is not touched.
+//! database has, and asks the system for the size of the file in each read transaction: some 500 ns, as
+//! much as all else in a cached point query. So once readers are busy this thread commits something that
+//! changes nothing, if nobody has committed since the WAL was made, and nobody has the writer or waits for
+//! it. Not when the pool is opened: a file that is hardly read is not touched.
 //!
 //! A thread of its own, because a checkpoint takes as long as the disk does, and housekeeping has
 //! connections to reopen for which somebody waits. It holds the pool weakly, and sleeps while nothing
@@ -94,7 +94,7 @@ pub(super) struct Checkpointer {
     writer: WeakPool<Manager>,
     readers: WeakPool<Manager>,
     patience: Patience,
-    /// Not before then; `None` = the WAL has one.
+    /// Not before then; `None` = not any more: the WAL has one, or it was refused for good.
     first_commit: Option<Instant>,
     /// When the WAL was made to start over last, or the thread began.
     started_over: Instant,
