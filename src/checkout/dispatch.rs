@@ -350,8 +350,14 @@ impl<T> Dispatch<T> {
         answer
     }
 
-    /// Sleeps until the turn comes; `None` when the deadline has passed without one.
-    pub(super) fn wait(&self, waiter: &Waiter<T>, deadline: Option<Instant>) -> Option<Turn<T>> {
+    /// Sleeps until the turn comes; `None` when the deadline has passed without one. When it passes it may
+    /// be put off; the place in the queue stays the same.
+    pub(super) fn wait(
+        &self,
+        waiter: &Waiter<T>,
+        mut deadline: Option<Instant>,
+        put_off: impl Fn() -> Option<Instant>,
+    ) -> Option<Turn<T>> {
         // When a waiter that was woken in vain looks again by itself.
         let mut alarm = None;
         loop {
@@ -359,7 +365,11 @@ impl<T> Dispatch<T> {
             let look = match waiter.mailbox.wait(until) {
                 Some(Message::Turn(turn)) => return Some(turn),
                 Some(Message::Look) => Look::Invited,
-                None if until == deadline => return self.look(waiter, Look::Last),
+                None if until == deadline => {
+                    let Some(later) = put_off() else { return self.look(waiter, Look::Last) };
+                    deadline = Some(later);
+                    continue;
+                }
                 None => Look::Again,
             };
             if let Some(turn) = self.look(waiter, look) {

@@ -80,13 +80,15 @@ impl<M: Manage> Pool<M> {
         self.shared.check_out(wait, place).map(|lent| Guard::borrowed(&self.shared, lent))
     }
 
-    /// For the pool's own thread; not counted among the checkouts.
+    /// For the pool's own thread; not counted among the checkouts. Waits as long as the limit, and again
+    /// as often as `goes_on` says so then, without losing its place.
     pub(crate) fn take_turn(
         &self,
         limit: Duration,
+        goes_on: impl Fn() -> bool,
         place: Place,
     ) -> Result<Guard<'_, M>, CheckoutError> {
-        self.shared.take_turn(limit, place).map(|lent| Guard::borrowed(&self.shared, lent))
+        self.shared.take_turn(limit, goes_on, place).map(|lent| Guard::borrowed(&self.shared, lent))
     }
 
     /// As [`take_turn`](Self::take_turn), if nobody has one or waits for one.

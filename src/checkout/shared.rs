@@ -148,11 +148,13 @@ impl<M: Manage> Shared<M> {
         Ok(lent)
     }
 
-    /// A turn of the pool's own thread, in the queue like anybody's, however long that is. It is not
-    /// counted among the checkouts.
+    /// A turn of the pool's own thread, in the queue like anybody's, however long that is. It is waited for
+    /// as long as the limit, and again as often as `goes_on` says so then. It is not counted among the
+    /// checkouts.
     pub(super) fn take_turn(
         self: &Arc<Self>,
         limit: Duration,
+        goes_on: impl Fn() -> bool,
         place: Place,
     ) -> Result<Box<Lent<M>>, CheckoutError> {
         if self.is_forked() {
@@ -163,7 +165,8 @@ impl<M: Manage> Shared<M> {
             None => {
                 let wait = Wait::AlwaysAdmitted(limit);
                 let (answer, waiting) = self.ask(wait, place);
-                let served = self.wait_for(answer, waiting, wait, place, Instant::now());
+                let put_off = || goes_on().then(|| Instant::now() + limit);
+                let served = self.wait_for(answer, waiting, wait, place, Instant::now(), put_off);
                 served.map(|(lent, _)| lent)
             }
         }

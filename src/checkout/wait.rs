@@ -36,7 +36,7 @@ impl<M: Manage> Shared<M> {
             }
             answer => {
                 let started = Instant::now();
-                let result = self.wait_for(answer, waiting, wait, place, started);
+                let result = self.wait_for(answer, waiting, wait, place, started, || None);
                 let outcome = match &result {
                     Ok((_, outcome)) => *outcome,
                     Err(error) => error.outcome(),
@@ -81,7 +81,7 @@ impl<M: Manage> Shared<M> {
         Waiting::ask(self, asker, clock::now())
     }
 
-    /// What follows from the answer: a wait, at most.
+    /// What follows from the answer: a wait, at most. `put_off` = until when instead, when its time is over.
     pub(super) fn wait_for(
         self: &Arc<Self>,
         answer: Answer<Box<Lent<M>>>,
@@ -89,6 +89,7 @@ impl<M: Manage> Shared<M> {
         wait: Wait,
         place: Place,
         started: Instant,
+        put_off: impl Fn() -> Option<Instant>,
     ) -> Result<(Box<Lent<M>>, CheckoutOutcome), CheckoutError> {
         // A deadline too far away to be represented is none.
         let deadline = match wait {
@@ -116,7 +117,7 @@ impl<M: Manage> Shared<M> {
             Answer::Wait(waiter) => waiter,
         };
         let (turn, holders) = match waiting {
-            Ok(waiting) => (self.dispatch.wait(&waiter, deadline), waiting.end()),
+            Ok(waiting) => (self.dispatch.wait(&waiter, deadline, put_off), waiting.end()),
             // A turn that was granted at this very moment is taken.
             Err(holders) => {
                 let turn = self.dispatch.look(&waiter, Look::Last);

@@ -71,8 +71,9 @@ const LINGER: Duration = Duration::from_millis(2);
 const FIRST_LOOK: Duration = Duration::from_micros(50);
 const LAST_LOOK: Duration = Duration::from_millis(1);
 
-/// How long to wait for the writer's turn before looking at the WAL anew. The one commit that waits
-/// here keeps its turn meanwhile.
+/// How often to look at the WAL while waiting for the writer's turn: a commit that waits for this thread
+/// keeps its turn meanwhile. The place in the queue is not given up for a look, or where the queue is
+/// longer than that a turn would never come, and only a WAL near its limit would start over.
 const TURN: Duration = Duration::from_millis(10);
 
 /// The pause after a failure.
@@ -266,7 +267,7 @@ impl Checkpointer {
         }
         // Or it could meet the lock of this who begins to write.
         let Some(writer) = self.writer.upgrade() else { return true };
-        let Ok(_turn) = writer.take_turn(TURN, Location::caller()) else { return false };
+        let Ok(_turn) = writer.take_turn(TURN, || false, Location::caller()) else { return false };
         self.connection.truncate().unwrap_or(false)
     }
 
@@ -325,7 +326,8 @@ impl Checkpointer {
             self.wal.let_grow();
             return Rest::UntilCalled;
         };
-        let Ok(_turn) = writer.take_turn(TURN, Location::caller()) else {
+        let goes_on = || self.goes_on_waiting();
+        let Ok(_turn) = writer.take_turn(TURN, goes_on, Location::caller()) else {
             if self.may_hold_a_commit_up() {
                 return self.start_over_beside_a_commit();
             }
@@ -338,6 +340,11 @@ impl Checkpointer {
         }
         // Before the turn is given to somebody who would commit as if nothing was.
         self.go_on(made)
+    }
+
+    /// Whether the turn is waited for although it did not come yet.
+    fn goes_on_waiting(&self) -> bool {
+        !(self.may_hold_a_commit_up() || self.wal.has_ended() || self.wal.is_left_behind())
     }
 
     /// The second step, while a commit waits for it: nobody else writes then.

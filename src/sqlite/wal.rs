@@ -50,6 +50,8 @@ const LEAST: u64 = 256;
 const FIRST_START_OVER: u32 = 1;
 const LAST_START_OVER: u32 = 6;
 const SOON: Duration = Duration::from_millis(100);
+/// so much that is not in the database is copied before the writer's turn is waited for any longer;
+const LEFT_BEHIND: u32 = 2;
 /// so large, starting over may cost the writers a little;
 const LARGE: u32 = 8;
 /// and so large, commits wait for the disk.
@@ -268,6 +270,11 @@ impl Wal {
     pub(super) fn is_due(&self) -> bool {
         let left = self.left();
         left >= self.due || left > 0 && self.is_to_start_over()
+    }
+
+    /// Much more is not in the database than is copied in one go with the writer's turn.
+    pub(super) fn is_left_behind(&self) -> bool {
+        u64::from(self.left()) > LEAST.max(u64::from(self.sixteenth * LEFT_BEHIND))
     }
 
     /// Large enough to be made to start over.

@@ -63,7 +63,7 @@ fn wait(dispatch: &Dispatch<Connection>) -> Option<Connection> {
     match dispatch.ask(Some(asker), 1) {
         Answer::Connection(connection) => Some(connection),
         Answer::Wait(waiter) => {
-            match dispatch.wait(&waiter, Some(Instant::now() + Duration::from_secs(5))) {
+            match dispatch.wait(&waiter, Some(Instant::now() + Duration::from_secs(5)), || None) {
                 Some(Turn::Connection(connection)) => Some(connection),
                 _ => None,
             }

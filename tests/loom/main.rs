@@ -109,7 +109,7 @@ impl Model {
             Answer::Overloaded | Answer::Closed => None,
             Answer::Wait(waiter) => {
                 let deadline = (ask == Impatiently).then(Instant::now);
-                match self.dispatch.wait(&waiter, deadline) {
+                match self.dispatch.wait(&waiter, deadline, || None) {
                     Some(Turn::Connection(connection)) => Some(connection),
                     Some(Turn::Room(slot)) => Some(self.open(slot)),
                     Some(Turn::Closed | Turn::WouldDeadlock) => None,
@@ -366,7 +366,7 @@ fn who_is_told_that_it_waits_in_vain_is_told_one_thing_and_loses_nothing() {
                 Answer::Connection(connection) => return model.check_in(connection),
                 _ => panic!("it is held or idle"),
             };
-            match model.dispatch.wait(&waiter, None) {
+            match model.dispatch.wait(&waiter, None, || None) {
                 Some(Turn::Connection(connection)) => model.check_in(connection),
                 Some(Turn::WouldDeadlock) => {}
                 _ => panic!("it was told something else"),
@@ -400,7 +400,7 @@ fn strict_order_is_the_order_of_arrival() {
             panic!("the only connection is held");
         };
         let arrived = waiter.number;
-        let Some(Turn::Connection(connection)) = model.dispatch.wait(&waiter, None) else {
+        let Some(Turn::Connection(connection)) = model.dispatch.wait(&waiter, None, || None) else {
             panic!("no turn");
         };
         ORDER.served(arrived);
