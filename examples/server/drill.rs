@@ -4,7 +4,6 @@
 //! Each goes on until the server stops, and what it does fails on purpose: its errors are of no
 //! interest here, only in the metrics.
 
-use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::Duration;
@@ -13,10 +12,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tenure::rusqlite::{self, Connection};
 use tenure::{Error, Pool, WriteGuard};
 
+#[path = "drill/leaks.rs"]
+mod leaks;
 #[path = "drill/leftovers.rs"]
 mod leftovers;
 #[path = "drill/second_pool.rs"]
 mod second_pool;
+#[path = "drill/wal.rs"]
+mod wal;
 
 /// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -39,6 +42,8 @@ pub(crate) enum Drill {
     Leftovers,
     /// A second pool, with a rollback journal, is used beside others, closed and opened again
     SecondPool,
+    /// Checkpoints of a second pool meet readers, locks and a WAL that was cut
+    Wal,
     /// A second pool finds its database damaged
     Damage,
 }
@@ -63,10 +68,11 @@ impl Drill {
             Self::Deadlock => deadlock(pool, until),
             Self::Busy => busy(pool, until),
             Self::Starvation => starvation(pool, until),
-            Self::Leak => leak(pool, until),
+            Self::Leak => leaks::run(pool, until),
             Self::Outcomes => outcomes(pool, until),
             Self::Leftovers => leftovers::run(pool, until),
             Self::SecondPool => second_pool::run(until),
+            Self::Wal => wal::run(until),
             Self::Damage => second_pool::damage(until),
         }
     }
@@ -89,6 +95,7 @@ fn timeouts(pool: &Pool, until: Until<'_>) {
         thread::scope(|scope| {
             let readers: Vec<_> = std::iter::from_fn(|| pool.try_read().ok()).collect();
             let writer = pool.write();
+            drop(pool.try_write());
             // More than may wait at all: some are refused at once.
             for _ in 0..=pool.config().max_waiters.min(64) {
                 scope.spawn(|| drop(pool.write_timeout(patience)));
@@ -153,15 +160,6 @@ fn starvation(pool: &Pool, until: Until<'_>) {
     });
 }
 
-fn leak(pool: &Pool, until: Until<'_>) {
-    while until.pause(1000) {
-        thread::scope(|scope| {
-            scope.spawn(|| mem::forget(pool.read()));
-            scope.spawn(|| mem::forget(pool.write()));
-        });
-    }
-}
-
 /// Whatever `work` panics with; nothing is printed.
 fn panicking() -> ! {
     panic::resume_unwind(Box::new("a drill"))
@@ -200,6 +198,12 @@ fn outcomes(pool: &Pool, until: Until<'_>) {
                     scope.spawn(|| pool.group_commit(|tx| Ok(insert(tx)?)));
                 }
             });
+        }
+        abort_batch(pool, until);
+        if let Ok(mut reader) = pool.read() {
+            // Somebody has begun one already.
+            let begun = reader.rusqlite().execute_batch("BEGIN");
+            drop((begun, reader.snapshot()));
         }
         exclusive(pool, |writer| Ok(writer.exclusive_transaction()?.commit()?));
         exclusive(pool, |writer| Ok(writer.exclusive_transaction()?.rollback()?));
@@ -245,6 +249,22 @@ fn outcomes(pool: &Pool, until: Until<'_>) {
             drop(outsider.execute_batch("COMMIT"));
         }
     }
+}
+
+/// One closure of a batch makes SQLite roll back everybody's work.
+fn abort_batch(pool: &Pool, until: Until<'_>) {
+    const ROLL_BACK: &str = "INSERT OR ROLLBACK INTO drill (id) SELECT min(id) FROM drill";
+    thread::scope(|scope| {
+        // They come together while nobody can lead.
+        let writer = pool.write();
+        for _ in 0..3 {
+            scope.spawn(|| pool.group_commit(|tx| Ok(insert(tx)?)));
+        }
+        until.pause(5);
+        scope.spawn(|| pool.group_commit(|tx| Ok(tx.execute(ROLL_BACK, [])?)));
+        until.pause(5);
+        drop(writer);
+    });
 }
 
 fn exclusive(pool: &Pool, work: impl FnOnce(&mut WriteGuard<'_>) -> Result<(), Error>) {

@@ -7,7 +7,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::labels::{
     CheckoutOutcome, CheckpointMode, CheckpointOutcome, CloseReason, GroupOutcome, Operation,
-    PageCache, Repair, TransactionKind, TransactionOutcome,
+    PageCache, Repair, TransactionKind, TransactionOutcome, can_be_closed, can_end, can_wait,
 };
 use super::statements::StatementRequests;
 use super::table::{METRICS, Metric, MetricKind, OF_SQLITE};
@@ -45,17 +45,31 @@ impl PoolMetrics {
             values.iter().map(|value| one(*value)).collect::<Vec<_>>()
         };
         let transactions = |kind: &&'static str| {
-            let one = |outcome: &&'static str| {
-                counter!(
+            let one = |outcome: &&'static str| match can_end(kind, outcome) {
+                true => counter!(
                     "tenure_transactions_total",
                     "pool" => name.to_owned(), "kind" => *kind, "outcome" => *outcome
-                )
+                ),
+                false => Counter::noop(),
             };
             TransactionOutcome::NAMES.iter().map(one).collect()
         };
         let seconds = |metric: &'static str, label: &'static str, values: &[&'static str]| {
             let one = |value| histogram!(metric, "pool" => name.to_owned(), label => value);
             values.iter().map(|value| one(*value)).collect()
+        };
+        let of_waits = |metric: &'static str| {
+            let one = |op: &&'static str| match can_wait(op) {
+                true => counter!(metric, "pool" => name.to_owned(), "op" => *op),
+                false => Counter::noop(),
+            };
+            Operation::NAMES.iter().map(one).collect()
+        };
+        let busy_wait = |op: &&'static str| match can_wait(op) {
+            true => {
+                histogram!("tenure_busy_wait_seconds", "pool" => name.to_owned(), "op" => *op)
+            }
+            false => Histogram::noop(),
         };
         let refused_for_damage = |role: &&'static str| {
             counter!(
@@ -90,10 +104,10 @@ impl PoolMetrics {
                 "kind",
                 TransactionKind::NAMES,
             ),
-            busy_retries: by("tenure_busy_retries_total", "op", Operation::NAMES),
-            busy_timeouts: by("tenure_busy_timeouts_total", "op", Operation::NAMES),
+            busy_retries: of_waits("tenure_busy_retries_total"),
+            busy_timeouts: of_waits("tenure_busy_timeouts_total"),
             busy_refusals: by("tenure_busy_refusals_total", "op", Operation::NAMES),
-            busy_wait: seconds("tenure_busy_wait_seconds", "op", Operation::NAMES),
+            busy_wait: Operation::NAMES.iter().map(busy_wait).collect(),
             statement_timeouts: by("tenure_statement_timeouts_total", "role", OF_SQLITE.1),
             statements: OF_SQLITE
                 .1
@@ -292,11 +306,12 @@ impl RoleMetrics {
                 "pool" => pool(), "role" => role, "outcome" => *outcome
             )
         };
-        let closed = |reason: &&'static str| {
-            counter!(
+        let closed = |reason: &&'static str| match can_be_closed(role, reason) {
+            true => counter!(
                 "tenure_connections_closed_total",
                 "pool" => pool(), "role" => role, "reason" => *reason
-            )
+            ),
+            false => Counter::noop(),
         };
         let metrics = Self {
             limit: gauge!("tenure_connections_max", "pool" => pool(), "role" => role),

@@ -1,4 +1,5 @@
-//! The values that labels can take: closed sets, so that the number of time series is bounded.
+//! The values that labels can take: closed sets, so that the number of time series is bounded. What cannot
+//! occur together has no series: one that never moves cannot be told from one that is broken.
 
 /// A closed set of label values, in the order of their handles.
 macro_rules! label {
@@ -93,6 +94,22 @@ label!(
         Error => "error",
     }
 );
+/// Whether transactions of this kind can end so: a snapshot has nothing to undo, and in a group each closure
+/// that panics is undone by itself.
+pub(super) fn can_end(kind: &str, outcome: &str) -> bool {
+    !matches!((kind, outcome), ("snapshot", "rollback") | ("group", "panic"))
+}
+
+/// Whether connections of this role are closed for this: the writer is one, and the last of a role is kept.
+pub(super) fn can_be_closed(role: &str, reason: &str) -> bool {
+    !matches!((role, reason), ("write", "resized" | "idle"))
+}
+
+/// Whether this waits for locks: a checkpoint is refused, and tried again later.
+pub(super) fn can_wait(operation: &str) -> bool {
+    operation != "checkpoint"
+}
+
 label!(
     /// What became of one caller's part of a group commit.
     GroupOutcome {

@@ -42,7 +42,7 @@ pub struct Metric {
     /// The unit of its values.
     pub unit: Unit,
     /// Its labels besides `pool`, each with the values it can take. No values stand for one that is
-    /// known at run time only: the version of SQLite.
+    /// known at run time only: the version of SQLite. What cannot occur together has no series.
     pub labels: &'static [(&'static str, &'static [&'static str])],
     /// What it means, in a sentence.
     pub help: &'static str,

@@ -25,6 +25,7 @@ pub(super) fn run(until: Until<'_>) {
 
 fn round(file: &Path, until: Until<'_>) -> Result<(), BoxError> {
     static FAILING: AtomicBool = AtomicBool::new(false);
+    static REFUSING: AtomicBool = AtomicBool::new(false);
     FAILING.store(false, Ordering::Relaxed);
     let pool = Pool::builder()
         .database(file)
@@ -36,10 +37,12 @@ fn round(file: &Path, until: Until<'_>) -> Result<(), BoxError> {
         .idle_limit(Duration::from_secs(1))
         .max_lifetime(Duration::from_secs(3))
         .after_raw(AfterRaw::Discard)
-        .on_connect(|_, _| {
+        .on_connect(|connection, _| {
             if FAILING.load(Ordering::Relaxed) {
                 return Err(IoError::other("a drill").into());
             }
+            // Turns a COMMIT into a rollback.
+            connection.commit_hook(Some(|| REFUSING.load(Ordering::Relaxed)))?;
             Ok(())
         })
         .open()?;
@@ -49,6 +52,7 @@ fn round(file: &Path, until: Until<'_>) -> Result<(), BoxError> {
         thread::scope(|scope| {
             let locked = outsider.execute_batch("BEGIN EXCLUSIVE");
             scope.spawn(|| pool.read().map(|reader| reader.table_exists(None, "drill")));
+            scope.spawn(|| pool.snapshot(|_| Ok(())));
             scope.spawn(|| pool.transaction(|_| Ok(())));
             scope.spawn(|| {
                 pool.write().map(|writer| writer.execute("INSERT INTO drill VALUES (1)", []))
@@ -66,6 +70,10 @@ fn round(file: &Path, until: Until<'_>) -> Result<(), BoxError> {
             drop(locked.and_then(|()| outsider.execute_batch("COMMIT")));
         });
     }
+    refuse(&pool, &outsider)?;
+    REFUSING.store(true, Ordering::Relaxed);
+    drop(pool.group_commit(|tx| Ok(tx.execute("INSERT INTO drill VALUES (1)", [])?)));
+    REFUSING.store(false, Ordering::Relaxed);
     // One reader is idle for too long, the others become too old.
     drop((pool.read(), pool.read()));
     until.pause(4500);
@@ -82,6 +90,25 @@ fn round(file: &Path, until: Until<'_>) -> Result<(), BoxError> {
     pool.close(Duration::from_secs(5))?;
     drop((pool.read(), pool.write()));
     Ok(())
+}
+
+/// Takes the pool's busy handler away, so that SQLite refuses what it would wait with.
+fn refuse(pool: &Pool, outsider: &Connection) -> Result<(), BoxError> {
+    outsider.execute_batch("BEGIN EXCLUSIVE")?;
+    if let Ok(reader) = pool.read() {
+        reader.rusqlite().busy_timeout(Duration::ZERO)?;
+        drop(reader.table_exists(None, "drill"));
+    }
+    if let Ok(mut writer) = pool.write() {
+        writer.rusqlite().busy_timeout(Duration::ZERO)?;
+        drop(writer.transaction());
+    }
+    outsider.execute_batch("COMMIT; BEGIN; SELECT count(*) FROM drill")?;
+    drop(pool.transaction(|tx| {
+        tx.execute("INSERT INTO drill VALUES (1)", [])?;
+        Ok(tx.rusqlite().busy_timeout(Duration::ZERO)?)
+    }));
+    Ok(outsider.execute_batch("COMMIT")?)
 }
 
 /// A database with a table whose first page is no page.
