@@ -7,6 +7,9 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_int, c_void};
+use std::fs::{self, File};
+use std::io::Read;
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -15,7 +18,7 @@ use std::time::{Duration, Instant};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tempfile::TempDir;
 use tenure::rusqlite::{Connection, ErrorCode, ffi};
-use tenure::{Builder, Checkpoints, CommitError, Error, Pool, Synchronous};
+use tenure::{Builder, CheckoutErrorKind, Checkpoints, CommitError, Error, Pool, Synchronous};
 
 /// What the next writes to a WAL answer, what its syncs do, and so for the database; 0 = as usual.
 static WAL_WRITE: AtomicI32 = AtomicI32::new(0);
@@ -375,23 +378,58 @@ fn a_checkpoint_that_fails_loses_nothing_and_is_made_up_for() {
     let pool = Fixture::with(small);
     let failed = "tenure_checkpoints_total{pool=\"app\",mode=\"passive\",outcome=\"error\"}";
     let complete = "tenure_checkpoints_total{pool=\"app\",mode=\"passive\",outcome=\"complete\"}";
-    for (at, code) in [(&MAIN_WRITE, ffi::SQLITE_FULL), (&MAIN_SYNC, ffi::SQLITE_IOERR_FSYNC)] {
-        let before = pool.metric(failed);
-        let fault = Fault::set(at, code);
-        let began = Instant::now();
-        while pool.metric(failed) == before {
-            pool.insert("kept").unwrap();
-            assert!(began.elapsed() < Duration::from_secs(60), "no checkpoint was tried");
-        }
-        drop(fault);
-        let before = pool.metric(complete);
-        while pool.metric(complete) == before {
-            pool.insert("kept").unwrap();
-            assert!(began.elapsed() < Duration::from_secs(60), "none was made afterwards");
-        }
+    let before = pool.metric(failed);
+    let fault = Fault::set(&MAIN_WRITE, ffi::SQLITE_FULL);
+    let began = Instant::now();
+    while pool.metric(failed) == before {
+        pool.insert("kept").unwrap();
+        assert!(began.elapsed() < Duration::from_secs(60), "no checkpoint was tried");
+    }
+    drop(fault);
+    let before = pool.metric(complete);
+    while pool.metric(complete) == before {
+        pool.insert("kept").unwrap();
+        assert!(began.elapsed() < Duration::from_secs(60), "none was made afterwards");
     }
     let rows = pool.titles().len();
     assert_eq!(pool.titles_at_the_end().len(), rows);
+}
+
+/// After an fsync that fails the next succeeds, whatever has become of what was written before.
+#[test]
+fn a_checkpoint_whose_sync_fails_stops_the_pool_and_leaves_the_wal() {
+    let small = Pool::builder().wal_limit_mib(4).synchronous(Synchronous::Normal);
+    let pool = Fixture::with(small);
+    let mut acknowledged = 0;
+    let fault = Fault::set(&MAIN_SYNC, ffi::SQLITE_IOERR_FSYNC);
+    let database = pool.directory.path().join("app.db");
+    // Closing a file takes SQLite's locks from the process.
+    let mut file = ManuallyDrop::new(File::open(&database).unwrap());
+    let mut on_the_disk = Vec::new();
+    file.read_to_end(&mut on_the_disk).unwrap();
+    let began = Instant::now();
+    let error = loop {
+        match pool.insert("kept") {
+            Ok(_) => acknowledged += 1,
+            Err(error) => break error,
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "no checkpoint was tried");
+    };
+    drop(fault);
+    // It may have been met by a transaction that had begun.
+    assert!(matches!(error, Error::Checkout(_) | Error::Commit(_) | Error::Sqlite(_)), "{error:?}");
+    let error = pool.pool.read().unwrap_err();
+    assert_eq!(error.kind(), CheckoutErrorKind::Damaged);
+    let text = error.to_string();
+    for part in ["the disk did not keep", "tenure-checkpoints", "-wal", "start anew"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!(pool.metric("tenure_damaged{pool=\"app\"}"), 1);
+    pool.pool.close(Duration::from_secs(60)).unwrap();
+    // What a disk has that has kept nothing since.
+    assert_ne!(fs::read(&database).unwrap(), on_the_disk, "no page was written");
+    fs::write(&database, on_the_disk).unwrap();
+    assert_eq!(pool.titles_at_the_end().len(), acknowledged);
 }
 
 #[test]

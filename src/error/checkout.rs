@@ -70,7 +70,8 @@ pub enum CheckoutErrorKind {
     Unavailable,
     /// A connection had to be opened, and could not be before the deadline.
     Connect,
-    /// SQLite has found the database damaged; the pool lends no connection any more.
+    /// SQLite has found the database damaged, or the disk did not keep what a checkpoint wrote into it; the
+    /// pool lends no connection any more.
     Damaged,
     /// The pool was closed.
     Closed,
@@ -232,11 +233,11 @@ impl fmt::Display for CheckoutError {
                 }
             }
             CheckoutErrorKind::Damaged => {
-                write!(f, "{role} checkout refused: the database is damaged, the pool has stopped")?;
-                if let Some(cause) = &self.0.cause {
-                    write!(f, " ({cause})")?;
+                write!(f, "{role} checkout refused: ")?;
+                match &self.0.cause {
+                    Some(cause) => write!(f, "{cause}"),
+                    None => f.write_str("the pool has stopped"),
                 }
-                f.write_str("; stop the program, keep a copy of the file and its -wal, and restore a backup or recover what is left with the sqlite3 shell's .recover")
             }
             CheckoutErrorKind::Closed => write!(f, "{role} checkout refused: the pool is closed"),
             CheckoutErrorKind::ReadOnly => f.write_str(

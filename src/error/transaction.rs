@@ -142,10 +142,12 @@ pub enum CommitError {
     /// commit or not.
     #[error("not committed: {FORKED}")]
     Forked,
-    /// SQLite has found the database damaged. The work was rolled back, and the pool has stopped.
+    /// SQLite has found the database damaged, or the disk did not keep what a checkpoint wrote into it. The
+    /// work was rolled back, and the pool has stopped.
     #[error(
-        "not committed, the work was rolled back: the database is damaged; stop the program, keep a \
-         copy of the file and its -wal, and restore a backup"
+        "not committed, the work was rolled back: the pool has stopped, for the database is damaged or \
+         the disk has lost what was written to it; the log and each refused checkout say which, and \
+         what to do"
     )]
     Damaged,
     /// An input or output error during COMMIT: the work may or may not be in the file.

@@ -341,8 +341,8 @@ pub const METRICS: &[Metric] = &[
         kind: MetricKind::Gauge,
         unit: Unit::Count,
         labels: &[],
-        help: "1 once SQLite has found the database damaged: the pool lends no connection any more.",
-        advice: "1: stop, copy the files as they are, and restore from a backup; the log says what SQLite has found.",
+        help: "1 once SQLite has found the database damaged, or an fsync of a checkpoint has failed: the pool lends no connection any more.",
+        advice: "1: stop, and copy the files as they are; the log says what was found, and whether to restore a backup or to see to the disk and start again.",
     },
     Metric {
         name: "tenure_info",

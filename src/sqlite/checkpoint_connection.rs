@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Transaction, TransactionBehavior, ffi};
 
 use super::checkpointing::Running;
-use super::damage::{Damage, shows_damage};
+use super::damage::{Damage, is_lost_write, shows_damage};
 use super::manager::{Manager, Recipe, Role};
 use super::wal::Wal;
 use crate::config::Synchronous;
@@ -96,12 +96,14 @@ impl CheckpointConnection {
 
     pub(super) fn close(&mut self) {
         *self.running.lock() = None;
+        self.recipe.leave_wal_if_stopped(self.connection.as_ref());
         self.connection = None;
     }
 
     /// Nobody interrupts it any more: for whoever closes it last.
     pub(super) fn end(self) -> Option<Connection> {
         *self.running.lock() = None;
+        self.recipe.leave_wal_if_stopped(self.connection.as_ref());
         // A statement takes back an interrupt, which would end the checkpoint of the last to close.
         self.connection.filter(|connection| connection.execute_batch("SELECT 1").is_ok())
     }
@@ -202,7 +204,7 @@ impl CheckpointConnection {
             // The pool ends.
             return Failed::Error;
         }
-        if shows_damage(code) {
+        if shows_damage(code) || is_lost_write(code) {
             let thread = crate::who::thread_name(&thread::current());
             let place = Location::caller().to_string();
             self.recipe.stop_for(Damage { cause: ffi::Error::new(code), thread, place });

@@ -1,8 +1,14 @@
-//! A database that SQLite has found damaged: the pool stops.
+//! A database that is damaged, or whose disk has lost what was written to it: the pool stops.
 //!
 //! To go on would be to read wrong rows and to write them back. So the first statement that fails for
 //! damage stops the pool for good: no connection is lent any more, and a transaction that met it
 //! cannot commit. The file is left as it is, for whoever restores or recovers it.
+//!
+//! A checkpoint whose fsync fails is no better. The kernel then counts as written what it could not write,
+//! so that the next fsync succeeds; and SQLite reads from the database what it believes to be there, and in
+//! the end writes over the WAL, which has it yet. So the pool stops as well, as PostgreSQL does since version
+//! 12, and its connections leave the WAL behind when they are closed. Whoever opens the file as the first one
+//! copies all of it again. (A COMMIT whose fsync fails is undone: nobody has seen it.)
 
 use std::error::Error;
 use std::fmt;
@@ -20,7 +26,24 @@ pub(crate) struct Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cause, thread, place } = self;
-        write!(f, "{cause}; met by thread `{thread}`, with the connection checked out at {place}")
+        let (what, remedy) = if is_lost_write(cause.extended_code) {
+            (
+                "the disk did not keep what a checkpoint has written",
+                "see to the disk, then end every process that has the file open and start anew: what \
+                 was committed is in the -wal, which is kept and copied once more",
+            )
+        } else {
+            (
+                "the database is damaged",
+                "stop the program, keep a copy of the file and its -wal, and restore a backup or \
+                 recover what is left with the sqlite3 shell's .recover",
+            )
+        };
+        write!(
+            f,
+            "{what}, the pool has stopped ({cause}; met by thread `{thread}`, with the connection \
+             checked out at {place}); {remedy}"
+        )
     }
 }
 
@@ -35,4 +58,9 @@ impl Error for Damage {
 pub(super) fn shows_damage(code: i32) -> bool {
     let vtab = code == ffi::SQLITE_CORRUPT_VTAB;
     matches!(code & 0xff, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) && !vtab
+}
+
+/// Whether a code of a checkpoint says that an fsync has failed.
+pub(super) fn is_lost_write(code: i32) -> bool {
+    code == ffi::SQLITE_IOERR_FSYNC
 }

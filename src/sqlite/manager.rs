@@ -165,7 +165,21 @@ impl Recipe {
         });
         if first {
             self.metrics.damaged();
-            tracing::error!(pool = self.metrics.name(), %damage, "the database is damaged; the pool stops");
+            tracing::error!(pool = self.metrics.name(), %damage, "the pool stops");
+        }
+    }
+}
+
+/// The end of a connection.
+impl Recipe {
+    /// To be called before it is closed. If the pool has stopped, the WAL is neither checkpointed nor
+    /// removed, even by the last to close: it may be all that there is of what was committed.
+    pub(super) fn leave_wal_if_stopped(&self, connection: Option<&Connection>) {
+        if let Some(connection) = connection.filter(|_| self.damage.get().is_some()) {
+            let leave = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            if let Err(error) = connection.set_db_config(leave, true) {
+                tracing::error!(%error, "cannot keep a connection from removing the WAL");
+            }
         }
     }
 }

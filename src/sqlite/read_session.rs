@@ -84,6 +84,14 @@ pub struct ReadSession {
     pub(super) recipe: Arc<Recipe>,
 }
 
+impl Drop for ReadSession {
+    fn drop(&mut self) {
+        if !self.is_forked() {
+            self.recipe.leave_wal_if_stopped(Some(&self.connection));
+        }
+    }
+}
+
 /// For the layer itself.
 impl ReadSession {
     pub(super) fn new(connection: Handle<Busy>, role: Role, recipe: Arc<Recipe>) -> Self {
