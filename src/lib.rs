@@ -102,8 +102,9 @@
 //! output error the connection is closed and opened anew.
 //!
 //! **No damage spread.** When SQLite finds the database damaged, the pool stops: nothing more is read
-//! from it or committed to it. So it does when an fsync of a checkpoint fails, after which nobody knows what
-//! the disk has kept; the WAL is left behind then, and is copied once more when the file is opened anew.
+//! from it or committed to it. So it does when an fsync of its checkpoints fails, after which nobody knows what
+//! the disk has kept; the WAL is left behind then, and is copied once more by the first to open the file when
+//! nobody, in any process, has it open any more.
 //!
 //! **Safe across `fork`.** In a child process every operation on its parent's pool answers
 //! [`CheckoutErrorKind::Forked`] or the like, and what is dropped there neither rolls back nor closes

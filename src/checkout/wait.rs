@@ -117,7 +117,7 @@ impl<M: Manage> Shared<M> {
             Answer::Wait(waiter) => waiter,
         };
         let (turn, holders) = match waiting {
-            Ok(waiting) => (self.dispatch.wait(&waiter, deadline, put_off), waiting.end()),
+            Ok(waiting) => (self.dispatch.wait(&waiter, deadline, &put_off), waiting.end()),
             // A turn that was granted at this very moment is taken.
             Err(holders) => {
                 let turn = self.dispatch.look(&waiter, Look::Last);
@@ -129,7 +129,9 @@ impl<M: Manage> Shared<M> {
                 self.time_hold(&mut lent);
                 lent
             }
-            Some(Turn::Room(slot)) => self.open_for(slot, place, started, deadline)?,
+            Some(Turn::Room(slot)) => {
+                self.open_for(slot, place, started, put_off().or(deadline))?
+            }
             Some(Turn::Closed) => return Err(self.error(CheckoutErrorKind::Closed, started)),
             Some(Turn::WouldDeadlock) => {
                 let refusal = self.refusal(CheckoutErrorKind::WouldDeadlock, started);

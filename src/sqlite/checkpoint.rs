@@ -36,6 +36,7 @@
 //! connections to reopen for which somebody waits. It holds the pool weakly, and sleeps while nothing
 //! is written.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::mem;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -75,6 +76,10 @@ const LAST_LOOK: Duration = Duration::from_millis(1);
 /// keeps its turn meanwhile. The place in the queue is not given up for a look, or where the queue is
 /// longer than that a turn would never come, and only a WAL near its limit would start over.
 const TURN: Duration = Duration::from_millis(10);
+
+/// Who keeps the writer and commits nothing for so long is not waited for: readers would do without the read
+/// mark, and this thread would be shown as a waiter, for as long as he does.
+const UNUSED_TURN: Duration = Duration::from_millis(500);
 
 /// The pause after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -326,13 +331,30 @@ impl Checkpointer {
             self.wal.let_grow();
             return Rest::UntilCalled;
         };
-        let goes_on = || self.goes_on_waiting();
+        let latest = Cell::new((self.wal.commits(), Instant::now()));
+        let nobody_writes = || {
+            let (commits, since) = latest.get();
+            if commits != self.wal.commits() {
+                latest.set((self.wal.commits(), Instant::now()));
+            }
+            commits == self.wal.commits() && since.elapsed() >= UNUSED_TURN
+        };
+        let goes_on = || self.goes_on_waiting() && !nobody_writes();
         let Ok(_turn) = writer.take_turn(TURN, goes_on, Location::caller()) else {
             if self.may_hold_a_commit_up() {
                 return self.start_over_beside_a_commit();
             }
+            if nobody_writes() {
+                // The next commit calls.
+                self.wal.watch();
+                return Rest::AtMost(IDLE);
+            }
             return self.go_on(Err(Failed::Busy));
         };
+        if self.recipe.damage.get().is_some() {
+            self.wal.let_grow();
+            return Rest::UntilCalled;
+        }
         let limit = if self.wal.is_large() { LINGER } else { Duration::ZERO };
         let made = self.wait_for_readers(limit, false);
         if let Ok(false) = made {
@@ -344,7 +366,8 @@ impl Checkpointer {
 
     /// Whether the turn is waited for although it did not come yet.
     fn goes_on_waiting(&self) -> bool {
-        !(self.may_hold_a_commit_up() || self.wal.has_ended() || self.wal.is_left_behind())
+        let is_stopped = self.wal.has_ended() || self.recipe.damage.get().is_some();
+        !(is_stopped || self.may_hold_a_commit_up() || self.wal.is_left_behind())
     }
 
     /// The second step, while a commit waits for it: nobody else writes then.

@@ -94,9 +94,12 @@ impl CheckpointConnection {
         self.connection.as_ref()
     }
 
+    /// Unless the pool has stopped: then it is closed last (see [`failed`](Self::failed)).
     pub(super) fn close(&mut self) {
+        if self.recipe.damage.get().is_some() {
+            return;
+        }
         *self.running.lock() = None;
-        self.recipe.leave_wal_if_stopped(self.connection.as_ref());
         self.connection = None;
     }
 
@@ -208,9 +211,11 @@ impl CheckpointConnection {
             let thread = crate::who::thread_name(&thread::current());
             let place = Location::caller().to_string();
             self.recipe.stop_for(Damage { cause: ffi::Error::new(code), thread, place });
-        } else {
-            self.recipe.log.checkpoint_failed(error);
+            // Open, it keeps whoever closes at this moment from being the last, who would checkpoint.
+            self.recipe.leave_wal_if_stopped(self.connection.as_ref());
+            return Failed::Error;
         }
+        self.recipe.log.checkpoint_failed(error);
         self.close();
         Failed::Error
     }

@@ -23,6 +23,16 @@ pub(crate) struct Damage {
     pub(super) place: String,
 }
 
+impl Damage {
+    /// What SQLite would say of it.
+    pub(super) fn code(&self) -> i32 {
+        match self.cause.extended_code {
+            code if is_lost_write(code) => code,
+            _ => ffi::SQLITE_CORRUPT,
+        }
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cause, thread, place } = self;
@@ -30,7 +40,8 @@ impl fmt::Display for Damage {
             (
                 "the disk did not keep what a checkpoint has written",
                 "see to the disk, then end every process that has the file open and start anew: what \
-                 was committed is in the -wal, which is kept and copied once more",
+                 was committed is in the -wal, which is kept, and copied once more as far as the disk \
+                 has kept that",
             )
         } else {
             (

@@ -221,6 +221,7 @@ impl Manager {
         let Recipe { config, on_connect, .. } = &*self.recipe;
         let mut connection =
             self.source.connect().map_err(|source| ConnectError::Open { source })?;
+        self.recipe.leave_wal_if_stopped(Some(&connection));
         protect(&connection, config)?;
         if let Some(on_connect) = on_connect {
             on_connect(&mut connection, self.role)

@@ -44,7 +44,7 @@ impl ReadSession {
     pub(super) fn begin_statement(&self) -> rusqlite::Result<()> {
         self.begin_use()?;
         if let Some(damage) = self.recipe.damage.get() {
-            return Err(failure(ffi::SQLITE_CORRUPT, &damage.to_string()));
+            return Err(failure(damage.code(), &damage.to_string()));
         }
         if self.in_transaction.get() && self.connection.is_autocommit() {
             return Err(refused(

@@ -381,7 +381,8 @@ impl Drop for Transaction<'_> {
         if self.ended || self.session.is_forked() {
             return;
         }
-        let outcome = if thread::panicking() {
+        // Of a batch each closure that panics is undone by itself.
+        let outcome = if thread::panicking() && self.kind != TransactionKind::Group {
             TransactionOutcome::Panic
         } else {
             TransactionOutcome::Rollback

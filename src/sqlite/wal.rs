@@ -50,8 +50,10 @@ const LEAST: u64 = 256;
 const FIRST_START_OVER: u32 = 1;
 const LAST_START_OVER: u32 = 6;
 const SOON: Duration = Duration::from_millis(100);
-/// so much that is not in the database is copied before the writer's turn is waited for any longer;
+/// so much that is not in the database, and no more than so many frames, is copied before the writer's turn
+/// is waited for any longer;
 const LEFT_BEHIND: u32 = 2;
+const MOST_LEFT_BEHIND: u64 = 4 * LEAST;
 /// so large, starting over may cost the writers a little;
 const LARGE: u32 = 8;
 /// and so large, commits wait for the disk.
@@ -274,7 +276,8 @@ impl Wal {
 
     /// Much more is not in the database than is copied in one go with the writer's turn.
     pub(super) fn is_left_behind(&self) -> bool {
-        u64::from(self.left()) > LEAST.max(u64::from(self.sixteenth * LEFT_BEHIND))
+        let most = u64::from(self.sixteenth * LEFT_BEHIND).clamp(LEAST, MOST_LEFT_BEHIND);
+        u64::from(self.left()) > most
     }
 
     /// Large enough to be made to start over.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tenure::rusqlite::hooks::Wal;
-use tenure::{Access, Builder, Checkpoints, JournalMode, Pool, Synchronous};
+use tenure::{Access, AfterRaw, Builder, Checkpoints, JournalMode, Pool, Synchronous, WriteGuard};
 
 use crate::logged::warnings_of_all_threads;
 use crate::recorded::Recorded;
@@ -148,18 +148,49 @@ fn the_wal_stays_within_its_limit_beside_one_who_keeps_the_writer() {
     assert!(largest <= 4 * MIB, "{largest} bytes, where statements return rows");
 }
 
-#[test]
-fn the_wal_starts_over_early_however_long_the_queue_for_the_writer_is() {
-    let pool = pool(small().wal_limit_mib(16));
-    let largest = load_of(&pool, 8, 600, || {
+/// How large the WAL becomes while a turn takes long to come.
+fn largest_beside_a_long_queue(builder: Builder, then: impl Fn(&WriteGuard<'_>) + Sync) -> u64 {
+    let pool = pool(builder.wal_limit_mib(16));
+    load_of(&pool, 8, 600, || {
         let mut writer = pool.write().unwrap();
         let tx = writer.transaction().unwrap();
         tx.execute("INSERT INTO task VALUES ('a', zeroblob(36000))", []).unwrap();
         tx.commit().unwrap();
-        // So that a turn takes long to come.
         thread::sleep(Duration::from_millis(2));
+        then(&writer);
+    })
+}
+
+#[test]
+fn the_wal_starts_over_early_however_long_the_queue_for_the_writer_is() {
+    let largest = largest_beside_a_long_queue(small(), |_| {});
+    assert!(largest <= 8 * MIB, "{largest} bytes, and 24 MiB were written");
+}
+
+#[test]
+fn the_wal_starts_over_early_where_each_holder_has_the_writer_opened_anew() {
+    let discards = small().after_raw(AfterRaw::Discard);
+    let largest = largest_beside_a_long_queue(discards, |writer| {
+        writer.rusqlite().is_autocommit();
     });
     assert!(largest <= 8 * MIB, "{largest} bytes, and 24 MiB were written");
+}
+
+#[test]
+fn a_writer_that_is_kept_and_not_used_is_not_waited_for_all_the_time() {
+    let pool = pool(small());
+    let waiting = || pool.status().write.unwrap().waiting;
+    let mut writer = pool.write().unwrap();
+    for _ in 0..12 {
+        let tx = writer.transaction().unwrap();
+        tx.execute("INSERT INTO task VALUES ('a', zeroblob(36000))", []).unwrap();
+        tx.commit().unwrap();
+    }
+    until("a turn is waited for", || waiting().len() == 1);
+    until("it is given up", || waiting().is_empty());
+    drop(writer);
+    commit(&pool);
+    until("it starts over", || checkpoints(&pool, "in_turn", "complete") > 0.0);
 }
 
 #[test]

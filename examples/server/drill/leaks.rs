@@ -13,7 +13,7 @@ use super::Until;
 
 /// In milliseconds: by then the pool has noticed that a thread has ended without giving its guard back, and
 /// has opened another connection.
-const NOTICED: u64 = 2_500;
+const NOTICED: u64 = 3_500;
 
 thread_local! {
     static LATE_GUARD: RefCell<Option<Late>> = const { RefCell::new(None) };
