@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tenure::rusqlite::Connection;
 use tenure::{BackupError, CheckoutErrorKind, Pool, testing};
 
-use crate::until::LONG;
+use crate::until::{LONG, until};
 
 /// A database of some mebibytes, of which every commit changes all rows.
 fn pool() -> Pool {
@@ -58,7 +58,7 @@ fn it_is_one_state_although_others_write_and_it_never_starts_anew() {
                 pool.try_read().ok()?.query_one("SELECT max(n) FROM task", [], |r| r.get(0)).ok()
             };
             let before: Option<i64> = n();
-            crate::until::until("another commit", || n() > before);
+            until("another commit", || n() > before);
             commits_seen.push(n());
         })
         .unwrap();
@@ -147,5 +147,7 @@ fn the_locks_on_the_original_stay() {
     let before = locks();
     assert!(before > 0, "SQLite holds no lock on the database");
     pool.backup_to(directory.path().join("copy.db")).unwrap();
-    assert_eq!(locks(), before);
+    // One that is lost is not seen again. Whoever reads the list while others come and go may miss one that
+    // is there.
+    until("the locks are there", || locks() == before);
 }

@@ -189,8 +189,11 @@ fn a_writer_that_is_kept_and_not_used_is_not_waited_for_all_the_time() {
     until("a turn is waited for", || waiting().len() == 1);
     until("it is given up", || waiting().is_empty());
     drop(writer);
-    commit(&pool);
-    until("it starts over", || checkpoints(&pool, "in_turn", "complete") > 0.0);
+    // Be it because all was in the database when somebody wrote.
+    until("it starts over", || {
+        commit(&pool);
+        frames(&pool, "total") < 100.0
+    });
 }
 
 #[test]
