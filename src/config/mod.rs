@@ -261,8 +261,8 @@ impl PoolConfig {
     }
 
     /// The number of query-only connections. With 8 on two cores, 15 threads that read one after the other
-    /// sometimes made half as many queries as with 4: more of them waited for SQLite's one lock on page
-    /// caches than there were cores, and each then slept and woke for it.
+    /// sometimes made half as many queries as with 4, probably because more of them waited for SQLite's one
+    /// lock on page caches than there were cores.
     pub(crate) fn reader_limit(&self) -> usize {
         self.readers.unwrap_or_else(|| {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);

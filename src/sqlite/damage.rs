@@ -8,7 +8,8 @@
 //! so that the next fsync succeeds; and SQLite reads from the database what it believes to be there, and in
 //! the end writes over the WAL, which has it yet. So the pool stops as well, as PostgreSQL does since version
 //! 12, and its connections leave the WAL behind when they are closed. Whoever opens the file as the first one
-//! copies all of it again. (A COMMIT whose fsync fails is undone: nobody has seen it.)
+//! copies all of it again. (What a COMMIT could not sync nobody has read yet; whether it is kept is unknown,
+//! and its caller is told so.)
 
 use std::error::Error;
 use std::fmt;
