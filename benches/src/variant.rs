@@ -55,6 +55,10 @@ pub(crate) const R2D2: Variant = peer("r2d2", Program::Own);
 
 pub(crate) const R2D2_UNTESTED: Variant = peer("r2d2_untested", Program::Own);
 
+/// With a connection for each caller instead of r2d2's ten: writers do not wait for each other in the
+/// pool's queue, but in SQLite, which has none.
+pub(crate) const R2D2_PER_THREAD: Variant = peer("r2d2_per_thread", Program::Own);
+
 /// Those that have a checkout.
 pub(crate) const CHECKOUT: &[Variant] = &[
     TENURE,

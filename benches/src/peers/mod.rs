@@ -21,7 +21,9 @@ use harness::versions::locked;
 pub(crate) fn open(peer: &str, recipe: &Recipe) -> anyhow::Result<Box<dyn Runner>> {
     let items = recipe.items;
     Ok(match peer {
-        "r2d2" => Box::new(Threads { peer: r2d2::R2d2::open(recipe, true)?, items }),
+        "r2d2" | "r2d2_per_thread" => {
+            Box::new(Threads { peer: r2d2::R2d2::open(recipe, true)?, items })
+        }
         "r2d2_untested" => Box::new(Threads { peer: r2d2::R2d2::open(recipe, false)?, items }),
         "crossbeam" => Box::new(Threads { peer: crossbeam::Channel::open(recipe)?, items }),
         "mutex_vec" => Box::new(Threads { peer: mutex_vec::MutexVec::open(recipe)?, items }),

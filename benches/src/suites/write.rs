@@ -12,7 +12,7 @@ use crate::charts::{self, Panel};
 use crate::figure::Figure;
 use crate::report::{duration, significant};
 use crate::seen::{Measured, Seen};
-use crate::variant::{SQL_PEERS, TENURE_WRITERS};
+use crate::variant::{R2D2_PER_THREAD, SQL_PEERS, TENURE_WRITERS, Variant};
 
 pub(crate) const SUITE: Suite = Suite { cells, figures, charts };
 
@@ -34,10 +34,11 @@ fn cells(options: &Options) -> Vec<Cell> {
                 entries: TENURE_WRITERS
                     .iter()
                     .chain(SQL_PEERS)
+                    .chain([&R2D2_PER_THREAD])
                     .map(|&variant| Entry {
                         label: variant.name.to_owned(),
                         variant,
-                        connections: options.connections.filter(|_| !variant.is_tenure),
+                        connections: connections(variant, threads, options),
                         settings: Settings::Equal(synchronous),
                         loads: vec![Load {
                             callers: threads,
@@ -54,6 +55,14 @@ fn cells(options: &Options) -> Vec<Cell> {
         }
     }
     cells
+}
+
+/// None = as many as its library takes by default.
+fn connections(variant: Variant, threads: u32, options: &Options) -> Option<usize> {
+    match variant {
+        R2D2_PER_THREAD => Some(threads as usize),
+        _ => options.connections.filter(|_| !variant.is_tenure),
+    }
 }
 
 fn figures(all: &[Measured]) -> Vec<Figure> {
