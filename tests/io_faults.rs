@@ -256,6 +256,14 @@ impl Fixture {
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
+    /// How many connections have the WAL open.
+    #[cfg(target_os = "linux")]
+    fn open_wals(&self) -> usize {
+        let wal = self.directory.path().join("app.db-wal");
+        let open = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+        open.filter(|open| fs::read_link(open).is_ok_and(|file| file == wal)).count()
+    }
+
     fn writers_closed_as_broken(&self) -> u64 {
         self.metric(
             "tenure_connections_closed_total{pool=\"app\",role=\"write\",reason=\"broken\"}",
@@ -425,6 +433,8 @@ fn a_checkpoint_whose_sync_fails_stops_the_pool_and_leaves_the_wal() {
         assert!(text.contains(part), "{text}");
     }
     assert_eq!(pool.metric("tenure_damaged{pool=\"app\"}"), 1);
+    #[cfg(target_os = "linux")]
+    assert_eq!(pool.open_wals(), pool.pool.status().read.idle + 2, "one was closed");
     pool.pool.close(Duration::from_secs(60)).unwrap();
     // What a disk has that has kept nothing since.
     assert_ne!(fs::read(&database).unwrap(), on_the_disk, "no page was written");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use tenure::rusqlite::{Connection, ErrorCode};
-use tenure::{CheckoutErrorKind, CommitError, Error, Pool};
+use tenure::{CheckoutErrorKind, CommitError, Error, Pool, Synchronous};
 
 use crate::recorded::Recorded;
 use crate::until::until;
@@ -139,6 +139,31 @@ fn those_who_wait_when_it_is_met_are_told() {
         waiting.map(|thread| thread.join().unwrap())
     });
     assert_eq!(kinds, [CheckoutErrorKind::Damaged; 2]);
+}
+
+#[test]
+fn met_while_a_turn_for_a_checkpoint_is_waited_for_which_then_is_not_made() {
+    let (_directory, file) = damaged();
+    let builder = Pool::builder().wal_limit_mib(4).synchronous(Synchronous::Normal);
+    let pool = Recorded::opened(|| builder.database(&file).readers(1).open().unwrap());
+    let mut writer = pool.write().unwrap();
+    for _ in 0..12 {
+        let tx = writer.transaction().unwrap();
+        tx.execute("INSERT INTO sound VALUES (zeroblob(36000))", []).unwrap();
+        tx.commit().unwrap();
+    }
+    until("a turn is waited for", || {
+        let waiting = pool.status().write.unwrap().waiting;
+        waiting.iter().any(|waiter| waiter.thread == "tenure-checkpoints")
+    });
+    pool.read().unwrap().query_row(DAMAGED, [], |_| Ok(())).unwrap_err();
+    drop(writer);
+    let rendered = pool.rendered_after_the_end();
+    let in_turn: Vec<_> = rendered.lines().filter(|line| line.contains("in_turn")).collect();
+    assert!(!in_turn.is_empty());
+    for line in in_turn.iter().filter(|line| line.starts_with("tenure_checkpoints_total")) {
+        assert!(line.ends_with(" 0"), "{line}");
+    }
 }
 
 #[test]
