@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
@@ -22,7 +22,7 @@ use crate::ffi;
 use crate::file;
 use crate::housekeeping::Housekeeping;
 use crate::log::Log;
-use crate::metrics::{PageCache, PoolMetrics, PoolName};
+use crate::metrics::{PageCache, PoolMetrics, PoolName, Publish};
 use crate::pool::Pool;
 use crate::sqlite::{
     LeaveNoTrace, Manager, OnConnect, PreparedCheckpoints, Recipe, Role, Session, check_wal_is_safe,
@@ -333,6 +333,7 @@ impl Builder {
         for role in std::iter::once(&readers).chain(&writer) {
             name.publish_with_all(role.publisher());
         }
+        name.publish_with_all(Arc::downgrade(&recipe) as Weak<dyn Publish>);
         let weak =
             std::iter::once(&readers).chain(&writer).map(checkout::RolePool::downgrade).collect();
         let no_thread = |source| {

@@ -56,6 +56,7 @@ pub(crate) struct Log {
     repairs: Rate,
     discards: Rate,
     busy_timeouts: Rate,
+    statement_timeouts: Rate,
     slow_checkouts: Rate,
     long_holds: Rate,
     old_snapshots: Rate,
@@ -83,6 +84,7 @@ impl Log {
             repairs: Rate::new(),
             discards: Rate::new(),
             busy_timeouts: Rate::new(),
+            statement_timeouts: Rate::new(),
             slow_checkouts: Rate::new(),
             long_holds: Rate::new(),
             old_snapshots: Rate::new(),
@@ -127,6 +129,20 @@ impl Log {
             operation,
             ?limit,
             "another connection kept the database locked until the time was up"
+        );
+    }
+
+    /// A statement ran, or waited for a lock, for too long.
+    pub(crate) fn statement_timeout(&self, role: &str, place: Option<Place>, limit: Duration) {
+        let (pool, thread, place) = (&self.pool, current_thread(), shown(place));
+        warn_at!(
+            self.statement_timeouts,
+            pool,
+            role,
+            thread,
+            place,
+            ?limit,
+            "a statement was stopped, for it took longer than `statement_timeout`"
         );
     }
 

@@ -22,7 +22,6 @@ impl<M: Manage> Shared<M> {
             return;
         };
         let now = clock::now();
-        let mut count = 0;
         let mut reported = self.reported.0.lock();
         let notes = self.dispatch.notes().zip(reported.iter_mut()).enumerate();
         for (slot, (note, reported)) in notes {
@@ -32,11 +31,9 @@ impl<M: Manage> Shared<M> {
             if holder.held < limit {
                 continue;
             }
-            count += 1;
             if std::mem::replace(reported, version) != version {
                 self.settings.log.long_hold(self.settings.role, &holder);
             }
         }
-        self.settings.metrics.long_held.set(f64::from(count));
     }
 }

@@ -71,13 +71,18 @@ impl<M: Manage> Shared<M> {
         metrics.used.set(used as f64);
         let (waiting, first) = self.dispatch.oldest_waiter();
         metrics.waiters.set(waiting as f64);
-        let oldest_hold = self.dispatch.notes().filter_map(Note::held_since).min();
         let now = clock::now();
-        let age = |since: Option<u64>| {
-            since.map_or(0.0, |since| Duration::from_nanos(now.saturating_sub(since)).as_secs_f64())
-        };
-        metrics.oldest_waiter.set(age(first));
-        metrics.oldest_hold.set(age(oldest_hold));
+        let age = |since: u64| Duration::from_nanos(now.saturating_sub(since));
+        let mut oldest_hold = Duration::ZERO;
+        let mut long_held = 0;
+        for held in self.dispatch.notes().filter_map(Note::held_since).map(age) {
+            oldest_hold = oldest_hold.max(held);
+            long_held +=
+                u32::from(self.settings.long_held_after.is_some_and(|limit| held >= limit));
+        }
+        metrics.oldest_waiter.set(first.map_or(Duration::ZERO, age).as_secs_f64());
+        metrics.oldest_hold.set(oldest_hold.as_secs_f64());
+        metrics.long_held.set(f64::from(long_held));
         self.counts.publish(metrics);
         metrics.publish_statements();
     }

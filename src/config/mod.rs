@@ -160,7 +160,8 @@ pub struct PoolConfig {
     /// Statements that run for longer are interrupted; zero = never. The time counts from the first
     /// step of the statement to its last row, waits for locks included, and is looked at every 1000
     /// instructions of SQLite's virtual machine. When several statements of one connection run, the
-    /// oldest counts.
+    /// oldest counts. The BEGIN and COMMIT of a transaction are no statements of this kind: they wait
+    /// for locks as long as `busy_timeout` says.
     #[serde(with = "humantime_serde")]
     pub statement_timeout: Duration,
     /// What becomes of a connection after [`rusqlite()`](crate::ReadSession::rusqlite).

@@ -125,7 +125,7 @@ pub const METRICS: &[Metric] = &[
         kind: MetricKind::Gauge,
         unit: Unit::Count,
         labels: &[ROLE],
-        help: "Connections held for longer than `long_held_after` now; looked at each second.",
+        help: "Connections held for longer than `long_held_after` now.",
         advice: "Read the log, which names thread and place of each; do no network or file work while holding.",
     },
     Metric {
@@ -285,8 +285,8 @@ pub const METRICS: &[Metric] = &[
         kind: MetricKind::Counter,
         unit: Unit::Count,
         labels: &[OF_SQLITE],
-        help: "Statements that were stopped because they ran for longer than `statement_timeout`.",
-        advice: "Any: look at the query's plan, or raise `statement_timeout`.",
+        help: "Statements that were stopped because they ran, or waited for a lock, for longer than `statement_timeout`.",
+        advice: "Any: the log says where. Look at the query's plan, or for who keeps a lock, or raise `statement_timeout`.",
     },
     Metric {
         name: "tenure_wal_bytes",
@@ -325,7 +325,7 @@ pub const METRICS: &[Metric] = &[
         kind: MetricKind::Gauge,
         unit: Unit::Seconds,
         labels: &[],
-        help: "The age of the oldest snapshot that is open, 0 when there is none; looked at each second.",
+        help: "The age of the oldest snapshot that is open, 0 when there is none.",
         advice: "Rising: a snapshot is kept open, and the WAL cannot start over. The log names it after `snapshot_warn_after`.",
     },
     Metric {

@@ -263,6 +263,7 @@ impl Pool {
         let write = self.inner.writer.as_ref().map_or(Ok(()), held);
         let read = held(&self.inner.readers);
         let checkpoints_ended = self.inner.checkpoints_ended(deadline);
+        self.inner.recipe.publish_metrics();
         if write.is_ok() && read.is_ok() && checkpoints_ended {
             return Ok(());
         }

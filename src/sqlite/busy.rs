@@ -46,8 +46,8 @@ pub(crate) struct Busy {
     operation: AtomicU8,
     /// Times the handler was called.
     calls: AtomicU32,
-    /// The handler has given up since somebody asked last.
-    gave_up: AtomicBool,
+    /// What the handlers have put an end to since somebody asked last: a [`Stopped`], or 0.
+    latest_stop: AtomicU8,
     /// It gave up because it was interrupted, in this operation.
     interrupted: AtomicBool,
     /// A statement was stopped because its time was over, in this operation.
@@ -60,6 +60,15 @@ pub(crate) struct Busy {
     running: Mutex<Vec<(Run, Instant)>>,
     /// Told of commits; `None` = SQLite checkpoints by itself.
     wal: Option<Arc<Wal>>,
+}
+
+/// What the handlers have put an end to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// A wait for a lock: its time was over, or it was interrupted.
+    Wait = 1,
+    /// A statement, whose time was over.
+    Statement = 2,
 }
 
 /// The latest wait for a lock. SQLite does not say when it is over.
@@ -89,7 +98,7 @@ impl Busy {
             metrics,
             operation: AtomicU8::new(usual as u8),
             calls: AtomicU32::new(0),
-            gave_up: AtomicBool::new(false),
+            latest_stop: AtomicU8::new(0),
             interrupted: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             without_waiting: AtomicBool::new(false),
@@ -100,10 +109,18 @@ impl Busy {
         }
     }
 
-    /// The longest wait for a lock. A wait comes at the start of a statement, so that one's own limit
-    /// is met as well.
+    /// The longest wait for a lock of what the pool runs by itself: BEGIN, COMMIT, a copy.
+    pub(super) fn limit(&self) -> Duration {
+        self.limits.busy
+    }
+
+    /// The longest wait for a lock of what runs now. A wait comes at the start of a statement, so that
+    /// one's own limit is met as well.
     pub(super) fn timeout(&self) -> Duration {
-        self.limits.statement.map_or(self.limits.busy, |limit| limit.min(self.limits.busy))
+        match (self.operation(), self.limits.statement) {
+            (Operation::Read | Operation::Write, Some(limit)) => limit.min(self.limits.busy),
+            _ => self.limits.busy,
+        }
     }
 
     /// Does something that must not wait for locks; what it meets is not counted.
@@ -156,10 +173,19 @@ impl Busy {
         self.calls.load(Relaxed)
     }
 
-    /// Whether the handler has given up since this was asked last.
-    pub(super) fn take_gave_up(&self) -> bool {
+    /// What the handlers have put an end to since this was asked last: the latest.
+    pub(super) fn take_stopped(&self) -> Option<Stopped> {
         // A load is cheaper than a swap, and nearly always enough.
-        self.gave_up.load(Relaxed) && self.gave_up.swap(false, Relaxed)
+        if self.latest_stop.load(Relaxed) == 0 {
+            return None;
+        }
+        let stopped = self.latest_stop.swap(0, Relaxed);
+        Some(if stopped == Stopped::Wait as u8 { Stopped::Wait } else { Stopped::Statement })
+    }
+
+    /// The longest that a statement may run.
+    pub(super) fn statement_limit(&self) -> Duration {
+        self.limits.statement.unwrap_or(Duration::MAX)
     }
 
     /// Whether the latest wait ended by an interrupt.
@@ -189,8 +215,9 @@ impl Busy {
         ALL.into_iter().find(|operation| *operation as u8 == stored).unwrap_or(Operation::Read)
     }
 
-    fn give_up(&self) -> bool {
-        self.gave_up.store(true, Relaxed);
+    /// SQLite asks whether to go on.
+    fn stop(&self, what: Stopped) -> bool {
+        self.latest_stop.store(what as u8, Relaxed);
         false
     }
 }
@@ -211,16 +238,16 @@ impl Watch for Busy {
         self.waited.store(true, Relaxed);
         if interrupted {
             self.interrupted.store(true, Relaxed);
-            return self.give_up();
+            return self.stop(Stopped::Wait);
         }
         let left = self.timeout().saturating_sub(wait.slept);
         if left.is_zero() {
             if self.timeout() < self.limits.busy {
                 self.metrics.statement_timeout(self.role as usize);
-            } else {
-                self.metrics.busy_timeout(operation);
+                return self.stop(Stopped::Statement);
             }
-            return self.give_up();
+            self.metrics.busy_timeout(operation);
+            return self.stop(Stopped::Wait);
         }
         self.metrics.busy_retry(operation);
         tracing::trace!(pool = self.metrics.name(), operation = operation.name(), "busy");
@@ -250,8 +277,9 @@ impl Watch for Busy {
         if over {
             self.stopped.store(true, Relaxed);
             self.metrics.statement_timeout(self.role as usize);
+            return self.stop(Stopped::Statement);
         }
-        !over
+        true
     }
 
     fn committed(&self, frames: u32, reads: impl FnOnce() -> bool) {
@@ -293,7 +321,8 @@ mod tests {
             began.elapsed()
         );
         assert!(attempt >= 2, "tried {attempt} times only");
-        assert!(busy.take_gave_up());
+        assert_eq!(busy.take_stopped(), Some(Stopped::Wait));
+        assert_eq!(busy.take_stopped(), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) fn inspect(session: &ReadSession) -> bool {
 #[inline(never)]
 fn put_right(session: &ReadSession) -> bool {
     session.cut_interrupts();
-    session.notice_busy_timeout();
+    session.notice_timeout();
     session.notice_last_error();
     let mut clean = !session.is_condemned();
     if is_in_use(session) {
@@ -42,7 +42,7 @@ fn put_right(session: &ReadSession) -> bool {
 
 /// Puts right what one part of a batch may have left to the next. `false` = there must be no next.
 pub(super) fn between_parts(session: &ReadSession) -> bool {
-    session.notice_busy_timeout();
+    session.notice_timeout();
     session.notice_last_error();
     session.forget_part();
     !session.is_condemned() && session.suspicion() == Suspicion::None

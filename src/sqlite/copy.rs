@@ -28,7 +28,7 @@ impl ReadSession {
             loop {
                 let step = backup.step(PAGES)?;
                 if matches!(step, StepResult::Busy | StepResult::Locked) {
-                    if began.elapsed() >= self.busy().timeout() {
+                    if began.elapsed() >= self.busy().limit() {
                         let code = ffi::Error::new(ffi::SQLITE_BUSY);
                         return Err(rusqlite::Error::SqliteFailure(code, None));
                     }

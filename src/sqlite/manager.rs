@@ -9,7 +9,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use r2d2::ManageConnection;
 use r2d2_sqlite::SqliteConnectionManager;
@@ -31,7 +31,7 @@ use crate::error::{BoxError, CheckoutError, ConnectError, is_busy};
 use crate::ffi::{Handle, Hooks, learn_hooks};
 use crate::file;
 use crate::log::Log;
-use crate::metrics::PoolMetrics;
+use crate::metrics::{PoolMetrics, Publish};
 
 /// What a connection is for.
 ///
@@ -149,11 +149,13 @@ impl Recipe {
 
     pub(crate) fn publish_metrics(&self) {
         self.views.publish(&self.metrics);
+        let bytes = self.wal_bytes();
         let (frames, backfilled) = match self.wal.get() {
-            Some(wal) => (wal.frames(), wal.backfilled().frames),
-            None => (0, 0),
+            // The file may have been removed, or cut back, since the last commit.
+            Some(wal) if bytes > 0 => (wal.frames(), wal.backfilled().frames),
+            _ => (0, 0),
         };
-        self.metrics.wal(self.wal_bytes(), frames, backfilled);
+        self.metrics.wal(bytes, frames, backfilled);
     }
 
     /// No connection is lent any more.
@@ -167,6 +169,20 @@ impl Recipe {
             self.metrics.damaged();
             tracing::error!(pool = self.metrics.name(), %damage, "the pool stops");
         }
+    }
+}
+
+impl Publish for Recipe {
+    fn publish(&self) {
+        self.publish_metrics();
+    }
+}
+
+impl Drop for Recipe {
+    /// The pool is gone, and all its connections: nobody would look at these any more.
+    fn drop(&mut self) {
+        self.metrics.oldest_snapshot(Duration::ZERO);
+        self.metrics.wal(0, 0, 0);
     }
 }
 

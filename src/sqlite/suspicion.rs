@@ -8,6 +8,7 @@ use rusqlite::fallible_iterator::FallibleIterator as _;
 use rusqlite::{Batch, Connection, ffi};
 
 use super::baseline::Baseline;
+use super::busy::Stopped;
 use super::damage::{Damage, shows_damage};
 use super::heap;
 use super::manager::Role;
@@ -137,11 +138,11 @@ impl ReadSession {
         &'s self,
         work: impl FnOnce(&'s Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.notice_busy_timeout();
+        self.notice_timeout();
         let result = work(&self.connection);
         if result.is_err() {
             let is_busy = self.connection.last_error() & 0xff == ffi::SQLITE_BUSY;
-            if !self.notice_busy_timeout() && is_busy {
+            if !self.notice_timeout() && is_busy {
                 self.busy().refused();
             }
             self.notice_last_error();
@@ -149,19 +150,21 @@ impl ReadSession {
         result
     }
 
-    /// Writes down that the busy handler gave up, if it did.
-    pub(super) fn notice_busy_timeout(&self) -> bool {
-        let gave_up = self.busy().take_gave_up();
-        if gave_up && !self.busy().was_interrupted() {
-            let operation = self.busy().operation().name();
-            self.log().busy_timeout(
-                self.role.name(),
-                self.place(),
-                operation,
-                self.busy().timeout(),
-            );
+    /// Writes down that a statement or a wait for a lock took too long, if one did.
+    pub(super) fn notice_timeout(&self) -> bool {
+        let Some(stopped) = self.busy().take_stopped() else {
+            return false;
+        };
+        let (role, place) = (self.role.name(), self.place());
+        let operation = self.busy().operation().name();
+        match stopped {
+            Stopped::Statement => {
+                self.log().statement_timeout(role, place, self.busy().statement_limit());
+            }
+            Stopped::Wait if self.busy().was_interrupted() => {}
+            Stopped::Wait => self.log().busy_timeout(role, place, operation, self.busy().limit()),
         }
-        gave_up
+        true
     }
 
     /// Stops the pool if the last failure was for damage; after an input or output error the connection

@@ -248,7 +248,7 @@ impl<'g> Transaction<'g> {
             self.session.metrics().forked();
             return Err(CommitError::Forked);
         }
-        let limit = self.session.busy().timeout();
+        let limit = self.session.busy().limit();
         let began = Instant::now();
         loop {
             if self.session.is_autocommit() {
@@ -341,7 +341,7 @@ pub(super) fn not_begun(
     let busy = is_busy(&source);
     let outcome = if busy { TransactionOutcome::Busy } else { TransactionOutcome::Error };
     session.metrics().transaction(kind, outcome, None);
-    let (waited, limit) = (began.elapsed(), session.busy().timeout());
+    let (waited, limit) = (began.elapsed(), session.busy().limit());
     // Before SQLite has met the lock, or while it waited. A statement whose time is over is stopped in
     // the same way.
     let interrupted = match source.sqlite_error_code() {

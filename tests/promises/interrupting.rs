@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use tenure::rusqlite::{Connection, ErrorCode};
 use tenure::{BeginError, InterruptHandle, Pool};
+use tracing::Level;
 
+use crate::logged::logged;
 use crate::recorded::Recorded;
 
 const ENDLESS: &str =
@@ -126,6 +128,25 @@ fn a_statement_is_stopped_when_its_time_is_up() {
 }
 
 #[test]
+fn the_log_says_where_a_statement_took_too_long() {
+    let pool = pool(Duration::from_millis(20));
+    let _outside = outsider(&pool);
+    let ((), mut entries) = logged(|| {
+        let reader = pool.read().unwrap();
+        reader.query_one(ENDLESS, [], |row| row.get::<_, i64>(0)).unwrap_err();
+        drop(reader);
+        pool.write().unwrap().execute("INSERT INTO task VALUES (1)", []).unwrap_err();
+    });
+    entries.retain(|entry| entry.level <= Level::WARN);
+    for (entry, role) in entries.iter().zip(["read", "write"]) {
+        assert!(entry.message().contains("statement_timeout"), "{entry:?}");
+        assert!(entry.field("place").contains("interrupting.rs"), "{entry:?}");
+        assert_eq!((entry.field("role"), entry.field("limit")), (role, "20ms"));
+    }
+    assert_eq!(entries.len(), 2, "{entries:?}");
+}
+
+#[test]
 fn a_transaction_can_be_rolled_back_after_its_statement_was_stopped() {
     let pool = pool(Duration::from_millis(20));
     let result = pool.transaction(|tx| {
@@ -147,6 +168,22 @@ fn a_wait_for_a_lock_ends_when_the_statements_time_is_up() {
     assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
     assert_eq!(pool.value("tenure_statement_timeouts_total", &[("role", "write")]), 1.0);
     assert_eq!(pool.value("tenure_busy_timeouts_total", &[("op", "write")]), 0.0);
+}
+
+#[test]
+fn a_transaction_waits_for_the_lock_as_long_as_the_busy_timeout_says() {
+    let busy = Duration::from_millis(50);
+    let limits =
+        Pool::builder().busy_timeout(busy).statement_timeout(Duration::from_millis(1)).readers(1);
+    let pool = Recorded::with(limits);
+    let _outside = outsider(&pool);
+    let error = pool.transaction(|_| Ok(())).unwrap_err();
+    let tenure::Error::Begin(BeginError::Busy { waited, limit, .. }) = error else {
+        panic!("{error:?}");
+    };
+    assert!(waited >= busy && limit == busy, "{waited:?} of {limit:?}");
+    assert_eq!(pool.value("tenure_busy_timeouts_total", &[("op", "begin")]), 1.0);
+    assert_eq!(pool.value("tenure_statement_timeouts_total", &[("role", "write")]), 0.0);
 }
 
 #[test]

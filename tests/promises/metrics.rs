@@ -1,6 +1,8 @@
 //! What is exported is what the table says, from 0 on, and exact.
 
 use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
 
 use metrics::Unit;
 use tenure::metrics::{METRICS, MetricKind};
@@ -302,6 +304,54 @@ fn what_is_counted_when_the_pool_ends_is_not_lost() {
             && line.ends_with(" 1")
     };
     assert_eq!(page.lines().filter(counted).count(), 2, "{page}");
+}
+
+/// The gauges but `tenure_info` that are not 0.
+fn gauges(page: &str) -> Vec<String> {
+    let is_gauge = |line: &str| {
+        let name = line.split('{').next().unwrap();
+        METRICS.iter().any(|metric| {
+            metric.name == name && metric.kind == MetricKind::Gauge && name != "tenure_info"
+        })
+    };
+    let lines = page.lines().filter(|line| is_gauge(line) && !line.ends_with(" 0"));
+    lines.map(|line| line.split('{').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_gauge_is_published_with_all_pools_and_shows_nothing_of_one_that_has_ended() {
+    let pool = Recorded::with(Pool::builder().long_held_after(Duration::from_millis(1)).readers(1));
+    pool.write().unwrap().execute_batch("CREATE TABLE task (title TEXT)").unwrap();
+    let page = thread::scope(|scope| {
+        let mut reader = pool.read().unwrap();
+        let snapshot = reader.snapshot().unwrap();
+        snapshot.query_one("SELECT count(*) FROM task", [], |row| row.get::<_, i64>(0)).unwrap();
+        scope.spawn(|| drop(pool.read().unwrap()));
+        until("another waits", || pool.status().read.waiting.len() == 1);
+        until("it is held for long", || {
+            pool.status().read.held[0].held >= Duration::from_millis(20)
+        });
+        let page = pool.rendered_with_all();
+        drop(snapshot);
+        drop(reader);
+        page
+    });
+    let seen = gauges(&page);
+    for name in [
+        "tenure_connections",
+        "tenure_connections_max",
+        "tenure_waiters",
+        "tenure_oldest_waiter_seconds",
+        "tenure_oldest_hold_seconds",
+        "tenure_long_held",
+        "tenure_wal_bytes",
+        "tenure_wal_frames",
+        "tenure_oldest_snapshot_seconds",
+    ] {
+        assert!(seen.iter().any(|seen| seen == name), "{name} in {page}");
+    }
+    let page = pool.rendered_after_the_end();
+    assert_eq!(gauges(&page), Vec::<String>::new(), "{page}");
 }
 
 #[test]

@@ -38,6 +38,12 @@ impl Recorded {
         self.handle.render()
     }
 
+    /// After all pools of the process have published.
+    pub(crate) fn rendered_with_all(&self) -> String {
+        tenure::metrics::publish_all();
+        self.handle.render()
+    }
+
     /// The value of the one series of this name that has all these labels.
     pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let rendered = self.rendered();
