@@ -37,6 +37,9 @@ pub(crate) fn locate(config: &PoolConfig) -> Result<PathBuf, OpenError> {
     if path.as_os_str().is_empty() || path == Path::new(":memory:") {
         return Err(OpenError::InMemory);
     }
+    if path.as_os_str().as_encoded_bytes().starts_with(b"file:") {
+        return Err(problem(path, FileProblem::Uri));
+    }
     if path.as_os_str().as_encoded_bytes().contains(&0) {
         return Err(problem(path, FileProblem::NulByte));
     }

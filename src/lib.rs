@@ -158,10 +158,9 @@
 //! * The place that is named when the WAL is held is a snapshot's, or else that of whoever has held a
 //!   reading connection longest: whether a single query is still running cannot be seen from outside.
 //! * [`Pool::backup_to`] cannot copy an encrypted database.
-//! * A statement that is leaked (`mem::forget`) keeps its memory until its connection is closed. It
-//!   keeps the file open as well where whose a statement is cannot be told: with virtual table modules
-//!   of your own, with an FTS index of external content (`content =`), and, beside any virtual table,
-//!   when it cannot be prepared again.
+//! * A statement that is leaked (`mem::forget`) is reset, so that it keeps no snapshot and no lock. But it
+//!   keeps its memory, and once the pool closes its connection, the files of that, for as long as the
+//!   process runs: nobody can tell it from one that is in use. The log says so.
 //! * `statement_timeout` tells statements apart by where they are in memory. Two that are prepared one
 //!   after the other through one reference from [`ReadSession::rusqlite`] may be taken for one.
 //! * With an authorizer of `on_connect` that forbids to look at a connection's state, the connection is
@@ -214,10 +213,12 @@
 //!
 //! # Versions
 //!
-//! [`rusqlite`] is part of the interface and exported here: a new version of it is a breaking change.
+//! [`rusqlite`] is part of the interface and exported here: a new version of it is a breaking change. So
+//! are, and for the same reason, [`r2d2`] in [`checkout`] (exported too), the facade `metrics` (0.24), whose
+//! recorder must be of the version that this crate uses, and the exporter in `prometheus`.
 //! The least Rust version is the one in `rust-version` of the manifest. It is a stable release that is
-//! at least six months old, and raising it is a minor change. Enums, configuration and status are
-//! `#[non_exhaustive]`; new metrics may be added in minor versions, and none renamed.
+//! at least six months old, and raising it is a minor change. Enums, the fields of
+//! errors, configuration and status are `#[non_exhaustive]`; new metrics may be added in minor versions, and none renamed.
 
 mod backup;
 mod builder;
@@ -254,6 +255,7 @@ pub use error::{
 };
 pub use ffi::CachedStatement;
 pub use pool::Pool;
+pub use r2d2;
 pub use rusqlite;
 pub use sqlite::{
     Detached, InterruptHandle, ReadGuard, ReadSession, Role, Savepoint, Session, Snapshot,

@@ -162,7 +162,7 @@ impl Exporter {
 ///
 /// let pool = tenure::testing::temporary_with(tenure::Pool::builder().name("early"))?;
 /// match install() {
-///     Err(InstallError::PoolsOpenedBefore { pools }) => assert_eq!(pools, ["early"]),
+///     Err(InstallError::PoolsOpenedBefore { pools, .. }) => assert_eq!(pools, ["early"]),
 ///     other => panic!("{other:?}"),
 /// }
 /// # Ok::<(), tenure::Error>(())
@@ -176,6 +176,7 @@ pub enum InstallError {
          first, or open them with metrics = false",
         pools.join(", ")
     )]
+    #[non_exhaustive]
     PoolsOpenedBefore {
         /// Their names.
         pools: Vec<String>,
@@ -187,7 +188,8 @@ pub enum InstallError {
     )]
     RecorderExists,
     /// The thread that looks after the exporter could not be started.
-    #[error("the exporter's thread cannot be started")]
+    #[error("the exporter's thread cannot be started: {source}")]
+    #[non_exhaustive]
     Thread {
         /// What the system said.
         source: io::Error,

@@ -64,7 +64,7 @@ fn a_pool_opened_before_the_recorder_is_named() {
     let error = install().unwrap_err();
     assert!(error.to_string().contains("early"), "{error}");
     match error {
-        InstallError::PoolsOpenedBefore { pools } => assert_eq!(pools, ["early"]),
+        InstallError::PoolsOpenedBefore { pools, .. } => assert_eq!(pools, ["early"]),
         other => panic!("{other}"),
     }
     assert!(warnings.try_recv().is_err(), "there is no recorder yet");

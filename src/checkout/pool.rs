@@ -109,6 +109,16 @@ impl<M: Manage> Pool<M> {
         self.shared.error(kind, started)
     }
 
+    /// As [`refuse`](Self::refuse), of a wait that was not counted there, where so many wait.
+    pub(crate) fn refuse_and_count(
+        &self,
+        kind: CheckoutErrorKind,
+        started: Instant,
+        waiting: usize,
+    ) -> CheckoutError {
+        self.shared.refuse_and_count(kind, started, waiting)
+    }
+
     pub(crate) fn status(&self) -> RoleStatus {
         self.shared.status()
     }

@@ -169,6 +169,17 @@ impl<M: Manage> Shared<M> {
         self.refusal(kind, started).into_error()
     }
 
+    pub(super) fn refuse_and_count(
+        &self,
+        kind: CheckoutErrorKind,
+        started: Instant,
+        waiting: usize,
+    ) -> CheckoutError {
+        let error = Refusal { waiting, ..self.refusal(kind, started) }.into_error();
+        self.settings.metrics.checkout(error.outcome(), started);
+        error
+    }
+
     fn refusal(&self, kind: CheckoutErrorKind, started: Instant) -> Refusal {
         let mut held = self.held();
         Refusal {

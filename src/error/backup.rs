@@ -23,12 +23,14 @@ pub enum BackupError {
         "no backup was made: {path:?} is there already, and is not overwritten; give another path, or \
          move it away first, when nothing has it open"
     )]
+    #[non_exhaustive]
     AlreadyThere {
         /// What is there.
         path: PathBuf,
     },
     /// The file could not be created, or not be given its name.
     #[error("no backup was made: cannot write to {path:?}: {source}")]
+    #[non_exhaustive]
     Place {
         /// The path.
         path: PathBuf,
@@ -43,6 +45,7 @@ pub enum BackupError {
     Begin(#[from] BeginError),
     /// SQLite could not read the database or write the copy: the disk is full, for instance.
     #[error("no backup was made, and what had been copied was removed: {source}")]
+    #[non_exhaustive]
     Copy {
         /// SQLite's reason.
         source: rusqlite::Error,

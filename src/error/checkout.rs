@@ -204,10 +204,7 @@ impl fmt::Display for CheckoutError {
                     "any" => "or raise the limit or the time-out",
                     _ => "keep slow work out of write transactions, or raise `checkout_timeout`",
                 })?;
-                match &self.0.cause {
-                    Some(cause) => write!(f, "; a connection could not be opened: {cause}"),
-                    None => Ok(()),
-                }
+                self.write_cause(f)
             }
             CheckoutErrorKind::WouldDeadlock => {
                 write!(f, "{role} checkout refused: to wait would be in vain, {held} of {limit} connections held, each by a thread that waits itself")?;
@@ -223,7 +220,8 @@ impl fmt::Display for CheckoutError {
             }
             CheckoutErrorKind::Unavailable => {
                 write!(f, "no idle {role} connection: {held} of {limit} held, {waiting} waiting")?;
-                self.write_longest(f)
+                self.write_longest(f)?;
+                self.write_cause(f)
             }
             CheckoutErrorKind::Connect => {
                 write!(f, "{role} checkout failed after {waited:.1?}: a connection could not be opened")?;
@@ -249,6 +247,13 @@ impl fmt::Display for CheckoutError {
 }
 
 impl CheckoutError {
+    fn write_cause(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.cause {
+            Some(cause) => write!(f, "; a connection could not be opened: {cause}"),
+            None => Ok(()),
+        }
+    }
+
     fn write_longest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.longest {
             Some(holder) => {

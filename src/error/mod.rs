@@ -133,8 +133,8 @@ impl Error {
         }
     }
 
-    /// Whether the same work may well succeed a little later: the pool was exhausted or a lock was
-    /// taken. A server answers 503 to these.
+    /// Whether the same work may well succeed a little later: the pool was exhausted, a lock was
+    /// taken, or another caller's part of a batch undid this one. A server answers 503 to these.
     ///
     /// ```
     /// let pool = tenure::testing::temporary()?;
@@ -152,7 +152,9 @@ impl Error {
                     | CheckoutErrorKind::Unavailable
             ),
             Self::Begin(error) => matches!(error, BeginError::Busy { .. }),
-            Self::Commit(error) => matches!(error, CommitError::Busy { .. }),
+            Self::Commit(error) => {
+                matches!(error, CommitError::Busy { .. } | CommitError::AbortedWithBatch { .. })
+            }
             Self::Sqlite(error) => is_busy(error),
             _ => false,
         }

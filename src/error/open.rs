@@ -25,7 +25,8 @@ pub enum OpenError {
     )]
     InMemory,
     /// The path, or the file that it leads to, cannot be used. The file was not touched.
-    #[error("the database file {path:?} {problem}")]
+    #[error("the database file {path:?} {problem}{}", in_brackets(source.as_ref()))]
+    #[non_exhaustive]
     File {
         /// The path.
         path: PathBuf,
@@ -39,6 +40,7 @@ pub enum OpenError {
         "SQLite {version} can lose committed data in WAL mode (the WAL-reset bug, fixed in 3.51.3); \
          enable the feature `bundled`, link a newer SQLite, or set `journal_mode = \"truncate\"`"
     )]
+    #[non_exhaustive]
     UnsafeSqlite {
         /// The version of the library that is linked.
         version: String,
@@ -48,12 +50,14 @@ pub enum OpenError {
         "a pool named {name:?} is open already; share it by cloning it, or give this one another \
          `name`"
     )]
+    #[non_exhaustive]
     NameTaken {
         /// The name.
         name: String,
     },
     /// The first connection could not be opened and configured.
     #[error("cannot open {path:?} as {role} connection: {source}")]
+    #[non_exhaustive]
     Connect {
         /// The path.
         path: PathBuf,
@@ -64,12 +68,14 @@ pub enum OpenError {
     },
     /// The pool could not open all its connections.
     #[error("cannot open all connections of the pool: {source}")]
+    #[non_exhaustive]
     Fill {
         /// What the last try ended in.
         source: CheckoutError,
     },
     /// The `setup` closure failed.
     #[error("the setup closure failed: {source}")]
+    #[non_exhaustive]
     Setup {
         /// What the closure returned.
         source: BoxError,
@@ -84,6 +90,7 @@ pub enum OpenError {
     SetupOnReadOnly,
     /// A thread of the pool could not be started.
     #[error("cannot start the pool's housekeeping thread: {source}")]
+    #[non_exhaustive]
     Thread {
         /// The system's reason.
         source: std::io::Error,
@@ -151,6 +158,12 @@ pub enum FileProblem {
         "has something beside it, called like its `-wal`, `-shm` or `-journal`, that is not a regular file; move that away"
     )]
     CompanionInTheWay,
+    /// The path is a URI, which the pool would take for the name of a file.
+    #[error(
+        "is given as a URI, which is not interpreted here; give the path alone, and what the URI asks for \
+         as settings of the pool (\"./file:..\" is a file of that name)"
+    )]
+    Uri,
     /// The content is not a database's, or is encrypted.
     #[error(
         "is not a SQLite database, or is encrypted; give another path, or give the key in `on_connect`"
@@ -162,8 +175,12 @@ pub enum FileProblem {
     )]
     Damaged,
     /// The system gave another reason.
-    #[error("cannot be used; the cause says why")]
+    #[error("cannot be used")]
     Other,
+}
+
+fn in_brackets(cause: Option<&BoxError>) -> String {
+    cause.map_or_else(String::new, |cause| format!(" ({cause})"))
 }
 
 /// Why a connection could not be opened and configured.
@@ -186,6 +203,7 @@ pub enum FileProblem {
 pub enum ConnectError {
     /// SQLite could not open the file.
     #[error("SQLite cannot open the file: {source}")]
+    #[non_exhaustive]
     Open {
         /// SQLite's reason.
         source: rusqlite::Error,
@@ -195,12 +213,14 @@ pub enum ConnectError {
         "no file descriptor is left ({source}); raise the limit (`ulimit -n`) or make the pool smaller: \
          it keeps two for each of its `readers`, and six more"
     )]
+    #[non_exhaustive]
     TooManyFiles {
         /// The system's reason.
         source: std::io::Error,
     },
     /// A setting could not be applied.
     #[error("cannot set {setting}: {source}")]
+    #[non_exhaustive]
     Setting {
         /// The setting, as it is called in the configuration.
         setting: &'static str,
@@ -212,6 +232,7 @@ pub enum ConnectError {
         "the journal mode is {found:?} and could not be changed to {wanted:?}; the file system may \
          not support it, or another connection is open"
     )]
+    #[non_exhaustive]
     JournalMode {
         /// What was asked for.
         wanted: &'static str,
@@ -220,6 +241,7 @@ pub enum ConnectError {
     },
     /// The `on_connect` closure failed.
     #[error("the on_connect closure failed: {source}")]
+    #[non_exhaustive]
     OnConnect {
         /// What the closure returned.
         source: BoxError,

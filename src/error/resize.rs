@@ -17,6 +17,7 @@ pub enum ResizeError {
         "cannot resize to {limit} connections: 1 to {most} are possible; for more, open the pool with \
          more (`readers`, or `ceiling` of a `checkout::Builder`) to begin with"
     )]
+    #[non_exhaustive]
     OutOfRange {
         /// What was asked for.
         limit: usize,

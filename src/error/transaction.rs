@@ -23,6 +23,7 @@ pub enum BeginError {
         "cannot begin: the database stayed locked for {waited:.1?} (`busy_timeout` is {limit:?}) by \
          another connection; find the process that holds it, or raise `busy_timeout`"
     )]
+    #[non_exhaustive]
     Busy {
         /// How long the caller waited.
         waited: Duration,
@@ -36,6 +37,7 @@ pub enum BeginError {
     #[error(
         "cannot begin: interrupted after {waited:.1?} by an interrupt handle of this connection"
     )]
+    #[non_exhaustive]
     Interrupted {
         /// How long it had tried.
         waited: Duration,
@@ -53,6 +55,7 @@ pub enum BeginError {
     AlreadyOpen,
     /// SQLite refused.
     #[error("cannot begin: {source}")]
+    #[non_exhaustive]
     Sqlite {
         /// SQLite's reason.
         source: rusqlite::Error,
@@ -84,6 +87,7 @@ pub enum CommitError {
          the work was rolled back; end long reads sooner, use `journal_mode = \"wal\"`, or raise \
          `busy_timeout`"
     )]
+    #[non_exhaustive]
     Busy {
         /// How long the commit was tried.
         waited: Duration,
@@ -98,6 +102,7 @@ pub enum CommitError {
         "not committed, the work was rolled back: interrupted after {waited:.1?} of waiting for \
          another connection's lock"
     )]
+    #[non_exhaustive]
     Interrupted {
         /// How long it had waited.
         waited: Duration,
@@ -114,6 +119,7 @@ pub enum CommitError {
     NotOpen,
     /// SQLite refused, a deferred foreign key for instance. The work was rolled back.
     #[error("not committed, the work was rolled back: {source}")]
+    #[non_exhaustive]
     Refused {
         /// SQLite's reason.
         source: rusqlite::Error,
@@ -124,6 +130,7 @@ pub enum CommitError {
         "not committed, the work was rolled back: another closure of the same group commit made SQLite \
          roll back the whole transaction ({source}); run the work again"
     )]
+    #[non_exhaustive]
     AbortedWithBatch {
         /// What SQLite said last.
         source: rusqlite::Error,
@@ -134,6 +141,7 @@ pub enum CommitError {
         "not committed, the work was rolled back: no room on the disk, or `max_page_count` is reached; \
          make room: the pool goes on by itself then: {source}"
     )]
+    #[non_exhaustive]
     Full {
         /// SQLite's reason.
         source: rusqlite::Error,
@@ -155,6 +163,7 @@ pub enum CommitError {
         "the outcome of COMMIT is unknown after an input or output error: read the data back before \
          doing the work again: {source}"
     )]
+    #[non_exhaustive]
     Unknown {
         /// SQLite's reason.
         source: rusqlite::Error,

@@ -153,9 +153,7 @@ impl<W: Watch> Handle<W> {
     /// Called when the connection comes back. Statements borrow the guard, so one that is still
     /// running then was leaked (`mem::forget`).
     ///
-    /// They are reset and not finalized, although that would give their memory back too: virtual
-    /// tables (FTS5, R-Tree) keep statements of their own on the connection, which look the same from
-    /// here, and would use them again. Closing the connection finalizes them.
+    /// They are reset and not finalized: [`close`](super::close) says why.
     pub(crate) fn reset_statements(&self) {
         // SAFETY: the handle is open, and no other thread uses it: `self` is not `Sync`.
         unsafe { close::reset_statements(self.raw()) }

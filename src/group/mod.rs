@@ -178,7 +178,7 @@ impl Pool {
                     self.group().give_up(&job);
                     self.not_begun();
                     drop(work);
-                    return Err(self.refuse_write(CheckoutErrorKind::Timeout, started));
+                    return Err(self.refuse_in_group(CheckoutErrorKind::Timeout, started, 0));
                 }
             }
         }
@@ -209,11 +209,11 @@ impl Pool {
             false => self.group().join(Arc::clone(job)),
         };
         let place = place.map_err(|refused| {
-            let kind = match refused {
-                Refused::Full => CheckoutErrorKind::Overloaded,
-                Refused::Closed => CheckoutErrorKind::Closed,
+            let (kind, waiting) = match refused {
+                Refused::Full(waiting) => (CheckoutErrorKind::Overloaded, waiting),
+                Refused::Closed => (CheckoutErrorKind::Closed, 0),
             };
-            self.refuse_write(kind, started)
+            self.refuse_in_group(kind, started, waiting)
         })?;
         Ok(Inside { pool: self, place })
     }

@@ -31,7 +31,7 @@ const GATHERING: Duration = Duration::from_micros(300);
 #[derive(Debug)]
 pub(super) enum Refused {
     /// So many are waiting already.
-    Full,
+    Full(usize),
     Closed,
 }
 
@@ -90,7 +90,7 @@ impl GroupQueue {
         }
         if state.led {
             if state.waiting.len() >= self.limit {
-                return Err(Refused::Full);
+                return Err(Refused::Full(state.waiting.len()));
             }
             state.waiting.push_back(request);
             state.sharing += 1;

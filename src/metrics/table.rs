@@ -133,7 +133,7 @@ pub const METRICS: &[Metric] = &[
         kind: MetricKind::Counter,
         unit: Unit::Count,
         labels: &[ROLE, ("outcome", CheckoutOutcome::NAMES)],
-        help: "Checkouts by how they ended.",
+        help: "Checkouts by how they ended; callers of `group_commit` that were refused in its queue among them.",
         advice: "`timeout`, `overloaded`: as for waiters. `deadlock`: the error names the circle; check out once per unit of work. `connect_failed`: the log has the cause. `waited` against the sum is the share that waits.",
     },
     Metric {

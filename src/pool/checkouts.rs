@@ -230,6 +230,20 @@ impl Pool {
         Ok(WriteGuard::new(guard, place))
     }
 
+    /// Why a caller of `group_commit` did not come to share the writing connection, of so many who wait
+    /// for that. Counted as a checkout, or load that is shed there would be seen nowhere.
+    pub(crate) fn refuse_in_group(
+        &self,
+        kind: CheckoutErrorKind,
+        started: Instant,
+        waiting: usize,
+    ) -> Error {
+        match self.writer() {
+            Ok(writer) => writer.refuse_and_count(kind, started, waiting).into(),
+            Err(error) => error.into(),
+        }
+    }
+
     /// Why the writing connection cannot be had, said without asking for it.
     pub(crate) fn refuse_write(&self, kind: CheckoutErrorKind, started: Instant) -> Error {
         match self.writer() {

@@ -105,14 +105,15 @@ impl<'g> Batch<'g> {
 
     fn lose(&mut self) {
         self.full = true;
-        // Only those who have the connection itself can have committed instead.
+        let last = self.transaction.handle().last_error();
         let error = if self.transaction.is_forked() {
             CommitError::Forked
-        } else if self.transaction.suspicion() == Suspicion::Raw {
+        } else if self.transaction.suspicion() == Suspicion::Raw || !is_failure(last) {
+            // Who has the connection itself can have committed instead; and what SQLite rolls back by
+            // itself it does because something has failed.
             CommitError::NotOpen
         } else {
-            let source =
-                Error::SqliteFailure(ffi::Error::new(self.transaction.handle().last_error()), None);
+            let source = Error::SqliteFailure(ffi::Error::new(last), None);
             CommitError::AbortedWithBatch { source }
         };
         self.lost.get_or_insert(error);
@@ -170,6 +171,10 @@ fn run_part(
         (Some(source), None) => Some(Part::Refused(CommitError::Refused { source })),
         (None, None) => (!keep).then_some(Part::Undone),
     })
+}
+
+fn is_failure(code: i32) -> bool {
+    !matches!(code, ffi::SQLITE_OK | ffi::SQLITE_ROW | ffi::SQLITE_DONE)
 }
 
 /// What COMMIT would say.

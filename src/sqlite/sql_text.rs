@@ -36,7 +36,7 @@ impl Effect {
         query_only: false,
         process: false,
     };
-    const TRANSACTION: Self = Self { transaction: true, ..Self::NONE };
+    pub(super) const TRANSACTION: Self = Self { transaction: true, ..Self::NONE };
     const SAVEPOINT: Self = Self { savepoint: true, ..Self::NONE };
     const SESSION: Self = Self { session: true, ..Self::NONE };
 
@@ -89,9 +89,14 @@ fn is_one_of(word: &str, others: &[&str]) -> bool {
     others.iter().any(|other| is(word, other))
 }
 
-/// What SQLite takes for white space. A byte order mark counts, wherever it stands.
+/// What SQLite takes for white space.
 fn is_space(c: char) -> bool {
-    matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r' | '\u{feff}')
+    matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
+}
+
+/// What may stand before a word. A byte order mark is white space there; in a word it is a part of that.
+fn is_between(c: char) -> bool {
+    is_space(c) || c == '\u{feff}'
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +143,7 @@ impl<'t> Iterator for Tokens<'t> {
 
     fn next(&mut self) -> Option<Token<'t>> {
         loop {
-            self.0 = self.0.trim_start_matches(is_space);
+            self.0 = self.0.trim_start_matches(is_between);
             if self.0.starts_with("--") {
                 self.skip_past(2, "\n");
             } else if self.0.starts_with("/*") {
@@ -156,12 +161,7 @@ impl<'t> Iterator for Tokens<'t> {
             '[' => return Some(Token::Quoted(self.skip_past(1, "]"))),
             _ => {}
         }
-        let belongs = |c: char| {
-            c == '_'
-                || c == '$'
-                || (c.is_alphanumeric() && !is_space(c))
-                || c > '\u{7f}' && !is_space(c)
-        };
+        let belongs = |c: char| c == '_' || c == '$' || c.is_ascii_alphanumeric() || !c.is_ascii();
         let length_of_word = |text: &str| text.find(|c| !belongs(c)).unwrap_or(text.len());
         if matches!(first, '$' | '@' | ':' | '#') {
             // A variable. It may end in parentheses, whose content belongs to it up to a space.
@@ -196,7 +196,7 @@ pub(super) fn effect(sql: &str) -> Effect {
     }
     let first = statement_effect(Tokens(sql));
     match sql.split_once(';') {
-        Some((_, tail)) if !tail.trim_end_matches(|c| c == ';' || is_space(c)).is_empty() => {
+        Some((_, tail)) if !tail.trim_end_matches(|c| c == ';' || is_between(c)).is_empty() => {
             // The keywords of transactions also stand in triggers, and do nothing when prepared.
             Effect { transaction: false, ..batch_effect(sql) }.and(first)
         }
@@ -350,6 +350,9 @@ mod tests {
             "PRAGMA main \u{feff}.cache_size = 5",
             "SELECT 1; PRAGMA foreign_keys = OFF",
             "SELECT $a('); PRAGMA foreign_keys = 0; --'",
+            "SELECT $a(\u{feff}'); PRAGMA foreign_keys = 0; --'",
+            "SELECT $a\u{feff}('); PRAGMA foreign_keys = 0; --'",
+            "SELECT $a::b('); PRAGMA foreign_keys = 0; --'",
             "(",
         ] {
             assert_eq!(effect(sql), Effect::SESSION, "{sql}");
@@ -407,7 +410,12 @@ mod tests {
         ] {
             assert_eq!(batch_effect(sql), Effect::NONE, "{sql}");
         }
-        for sql in ["SELECT 1; COMMIT; BEGIN", "SELECT $a('); ROLLBACK; BEGIN; --'"] {
+        for sql in [
+            "SELECT 1; COMMIT; BEGIN",
+            "SELECT $a('); ROLLBACK; BEGIN; --'",
+            "SELECT $a(\u{feff}'); COMMIT; --'",
+            "SELECT $a\u{feff}('); COMMIT; --'",
+        ] {
             assert_eq!(batch_effect(sql), Effect::TRANSACTION, "{sql}");
         }
         for sql in [

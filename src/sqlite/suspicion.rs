@@ -102,10 +102,10 @@ impl ReadSession {
             let mut batch = Batch::new(connection, sql);
             while let Some(mut statement) = batch.next()? {
                 self.begin_statement()?;
-                if effect.transaction {
-                    let text = statement.expanded_sql().unwrap_or_default();
-                    self.admit(sql_text::effect(&text))?;
-                }
+                // Whatever all the words have said: of one statement the first word tells. Its text may be
+                // longer than the limit of the connection.
+                let text = statement.expanded_sql();
+                self.admit(text.map_or(Effect::TRANSACTION, |text| sql_text::effect(&text)))?;
                 statement.raw_query().next()?;
             }
             Ok(())

@@ -93,7 +93,7 @@ fn nothing_is_overwritten() {
         let there = directory.path().join(there);
         fs::write(&there, "mine").unwrap();
         let error = pool.backup_to(directory.path().join("copy.db")).unwrap_err();
-        let BackupError::AlreadyThere { path } = &error else { panic!("{error}") };
+        let BackupError::AlreadyThere { path, .. } = &error else { panic!("{error}") };
         assert_eq!(path.file_name(), there.file_name());
         assert!(error.to_string().contains("not overwritten"), "{error}");
         assert_eq!(fs::read_to_string(&there).unwrap(), "mine");

@@ -32,6 +32,22 @@ fn what_is_no_path_of_a_file() {
     let nul =
         "the database file \"a\\0b\" has a NUL byte in its path; look at where the path comes from";
     assert_eq!(refused("a\0b"), nul);
+    let uri = "is given as a URI, which is not interpreted here; give the path alone, and what the URI \
+               asks for as settings of the pool (\"./file:..\" is a file of that name)";
+    for path in ["file:app.db?mode=ro", "file::memory:?cache=shared"] {
+        assert_eq!(
+            Pool::open(path).unwrap_err().to_string(),
+            format!("the database file {path:?} {uri}")
+        );
+        assert!(!Path::new(path).exists());
+    }
+}
+
+#[test]
+fn what_the_system_says_is_in_the_text() {
+    let dir = directory();
+    let says = refused(dir.path().join("x".repeat(300)));
+    assert!(says.contains("cannot be used (File name too long"), "{says}");
 }
 
 #[test]

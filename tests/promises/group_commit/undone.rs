@@ -169,7 +169,7 @@ fn a_foreign_key_that_is_checked_at_commit_fails_for_its_closure_alone() {
     gathered.go();
     before.join().unwrap().unwrap();
     let error = violates.join().unwrap().unwrap_err();
-    let Error::Commit(CommitError::Refused { source }) = &error else { panic!("{error}") };
+    let Error::Commit(CommitError::Refused { source, .. }) = &error else { panic!("{error}") };
     assert_eq!(source.sqlite_error_code(), Some(rusqlite::ErrorCode::ConstraintViolation));
     assert!(error.to_string().contains("FOREIGN KEY constraint failed"), "{error}");
     mends.join().unwrap().unwrap();

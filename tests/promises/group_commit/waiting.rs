@@ -76,6 +76,7 @@ fn who_gave_up_makes_room_in_the_queue() {
             assert_eq!(checkout_refusal(refused.join().unwrap()), CheckoutErrorKind::Timeout);
         }
     }
+    assert_eq!(pool.checkouts("write", "timeout"), 10.0);
     paused.end().unwrap();
     pool.group_commit(writes("a")).unwrap();
     assert_eq!(titles(&pool), "long a");
@@ -101,8 +102,9 @@ fn the_queue_is_bounded() {
         assert_eq!(pool.status().group_commit, most + 1);
         let text = error.to_string();
         assert_eq!(checkout_refusal(Err::<(), _>(error)), CheckoutErrorKind::Overloaded, "{text}");
-        assert!(text.contains("max_waiters"), "{text}");
+        assert!(text.contains(&format!("{most} threads wait already (`max_waiters`)")), "{text}");
         assert_eq!(ended(&pool, "not_begun"), 1.0);
+        assert_eq!(pool.checkouts("write", "overloaded"), 1.0);
         paused.end().unwrap();
         for waiting in waiting {
             waiting.join().unwrap().unwrap();
