@@ -144,6 +144,10 @@ fn new_file(directory: &Path, path: &Path) -> Result<TempPath, BackupError> {
 
 /// Gives the copy its name, for good.
 fn keep(file: TempPath, directory: &Path, path: PathBuf) -> Result<(), BackupError> {
+    // The name too is to outlive a power cut. Before it is given, for a directory need not be readable.
+    #[cfg(unix)]
+    let directory = fs::File::open(directory)
+        .map_err(|source| BackupError::Place { path: path.clone(), source })?;
     match file.persist_noclobber(&path) {
         Ok(()) => {}
         Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => {
@@ -151,11 +155,11 @@ fn keep(file: TempPath, directory: &Path, path: PathBuf) -> Result<(), BackupErr
         }
         Err(failed) => return Err(BackupError::Place { path, source: failed.error }),
     }
-    // The name too is to outlive a power cut.
     #[cfg(unix)]
-    fs::File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|source| BackupError::Place { path, source })?;
+    if let Err(source) = directory.sync_all() {
+        let _ = fs::remove_file(&path);
+        return Err(BackupError::Place { path, source });
+    }
     #[cfg(not(unix))]
     let _ = directory;
     Ok(())

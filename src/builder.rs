@@ -177,7 +177,8 @@ impl Builder {
     ///
     /// It runs before anything is read from the file, so that it can give the key of an encrypted one;
     /// the settings of the pool are applied after it, and readers become query-only. It may run on any
-    /// thread. One of the connections is never lent: that of [`Role::Checkpoint`].
+    /// thread. One of the connections is never lent: that of [`Role::Checkpoint`]. And when the pool is
+    /// opened it runs once more for each role, on a connection that shows what it sets and is closed again.
     ///
     /// What it prepares by `prepare_cached` stays in `rusqlite`'s own cache; sessions have another.
     ///

@@ -19,6 +19,9 @@ use tempfile::NamedTempFile;
 use crate::config::{Access, ConfigError, PoolConfig};
 use crate::error::{BoxError, ConnectError, FileProblem, OpenError};
 
+/// SQLite has room for 512 bytes, and appends the name of a companion.
+const LONGEST_PATH: usize = 504;
+
 /// What SQLite keeps beside a database.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
@@ -34,8 +37,13 @@ pub(crate) fn companions(path: &Path) -> impl Iterator<Item = PathBuf> {
 /// The absolute path of the file, which exists and looks usable when this returns.
 pub(crate) fn locate(config: &PoolConfig) -> Result<PathBuf, OpenError> {
     let path = config.database.as_deref().ok_or_else(ConfigError::no_database)?;
-    if path.as_os_str().is_empty() || path == Path::new(":memory:") {
+    let name = path.as_os_str().as_encoded_bytes().trim_ascii();
+    if name.is_empty() || name == b":memory:" {
         return Err(OpenError::InMemory);
+    }
+    let absolute = std::path::absolute(path).map_err(|error| refused(path, error))?;
+    if absolute.as_os_str().len() > LONGEST_PATH {
+        return Err(problem(path, FileProblem::TooLong));
     }
     if path.as_os_str().as_encoded_bytes().starts_with(b"file:") {
         return Err(problem(path, FileProblem::Uri));

@@ -90,6 +90,7 @@ impl<M: Manage> Shared<M> {
             resizing: Mutex::new(()),
             sources: Sources::new(
                 settings.role,
+                Arc::clone(&settings.log),
                 Arc::clone(&manager),
                 opener,
                 settings.metrics.connect.clone(),
@@ -359,7 +360,12 @@ impl<M: Manage> Shared<M> {
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(connection)));
         if let Err(panic) = dropped {
             let message = crate::error::panic_message(&*panic);
-            tracing::error!(role = self.settings.role, message, "closing a connection panicked");
+            tracing::error!(
+                pool = self.settings.log.pool(),
+                role = self.settings.role,
+                message,
+                "closing a connection panicked"
+            );
         }
         self.settings.metrics.closed(reason);
         slot
@@ -378,7 +384,7 @@ impl<M: Manage> Shared<M> {
                 Err(error) => {
                     // Left for the next try, a second later, unless a checkout comes first.
                     self.dispatch.miss();
-                    tracing::warn!(role = self.settings.role, %error, "could not reopen a connection yet");
+                    tracing::warn!(pool = self.settings.log.pool(), role = self.settings.role, %error, "could not reopen a connection yet");
                     return;
                 }
             }

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use r2d2::ManageConnection;
 
 use super::openings::{Opening, Openings};
+use crate::log::Log;
 
 /// A manager whose errors may be handed to the threads that wait.
 pub(crate) trait Manage: ManageConnection<Error: Send + Sync> {}
@@ -117,12 +118,13 @@ impl<E: Error + 'static> Error for Failure<E> {
 /// r2d2's error hook: remembers the latest cause, and says it in the log.
 pub(crate) struct LastFailure {
     role: &'static str,
+    log: Arc<Log>,
     cause: Mutex<Option<ConnectFailure>>,
 }
 
 impl LastFailure {
-    pub(super) fn new(role: &'static str) -> Self {
-        Self { role, cause: Mutex::new(None) }
+    pub(super) fn new(role: &'static str, log: Arc<Log>) -> Self {
+        Self { role, log, cause: Mutex::new(None) }
     }
 
     fn clear(&self) {
@@ -148,7 +150,8 @@ impl<E: Error + Send + Sync + 'static> r2d2::HandleError<Failure<E>> for Notes {
         if matches!(error, Failure::PoolClosed) {
             return;
         }
-        tracing::warn!(role = self.0.role, %error, "a connection could not be opened; trying again");
+        let LastFailure { role, log, .. } = &*self.0;
+        tracing::warn!(pool = log.pool(), role, %error, "a connection could not be opened; trying again");
         *self.0.cause.lock() = Some(Arc::new(error));
     }
 }

@@ -16,6 +16,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::openings::Openings;
 use super::source::{ConnectFailure, LastFailure, Manage, Notes, Source};
+use crate::log::Log;
 
 /// The longest pause that r2d2 makes between two tries is half of this. It gives back-off under a
 /// lasting fault, and connections soon after the fault is gone.
@@ -37,13 +38,14 @@ pub(super) struct Sources<M: Manage> {
 impl<M: Manage> Sources<M> {
     pub(super) fn new(
         role: &'static str,
+        log: Arc<Log>,
         manager: Arc<M>,
         opener: Arc<ScheduledThreadPool>,
         seconds: Histogram,
     ) -> Self {
         Self {
             manager,
-            last_failure: Arc::new(LastFailure::new(role)),
+            last_failure: Arc::new(LastFailure::new(role, log)),
             openings: Arc::default(),
             opener,
             seconds,

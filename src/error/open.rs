@@ -25,7 +25,7 @@ pub enum OpenError {
     )]
     InMemory,
     /// The path, or the file that it leads to, cannot be used. The file was not touched.
-    #[error("the database file {path:?} {problem}{}", in_brackets(source.as_ref()))]
+    #[error("the database file {path:?} {problem}{}", cause_of(problem, source.as_ref()))]
     #[non_exhaustive]
     File {
         /// The path.
@@ -158,6 +158,9 @@ pub enum FileProblem {
         "has something beside it, called like its `-wal`, `-shm` or `-journal`, that is not a regular file; move that away"
     )]
     CompanionInTheWay,
+    /// The path has more bytes than SQLite takes.
+    #[error("has a longer path than SQLite takes, which is 504 bytes; move it further up")]
+    TooLong,
     /// The path is a URI, which the pool would take for the name of a file.
     #[error(
         "is given as a URI, which is not interpreted here; give the path alone, and what the URI asks for \
@@ -179,8 +182,12 @@ pub enum FileProblem {
     Other,
 }
 
-fn in_brackets(cause: Option<&BoxError>) -> String {
-    cause.map_or_else(String::new, |cause| format!(" ({cause})"))
+/// What is said of it, where the problem itself says nothing.
+fn cause_of(problem: &FileProblem, cause: Option<&BoxError>) -> String {
+    match (problem, cause) {
+        (FileProblem::Other, Some(cause)) => format!(" ({cause})"),
+        _ => String::new(),
+    }
 }
 
 /// Why a connection could not be opened and configured.

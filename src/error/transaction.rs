@@ -158,10 +158,11 @@ pub enum CommitError {
          what to do"
     )]
     Damaged,
-    /// An input or output error during COMMIT: the work may or may not be in the file.
+    /// An input or output error during COMMIT: the work may or may not be in the file. So it is too when
+    /// COMMIT fails beside an attached database, for each file is committed by itself, or with a WAL hook
+    /// of yours, which runs after it.
     #[error(
-        "the outcome of COMMIT is unknown after an input or output error: read the data back before \
-         doing the work again: {source}"
+        "the outcome of COMMIT is unknown: read the data back before doing the work again: {source}"
     )]
     #[non_exhaustive]
     Unknown {

@@ -171,8 +171,38 @@ impl<W: Watch> Handle<W> {
             {
                 return true;
             }
-            statements && Running { connection: raw, at: ptr::null_mut() }.next().is_some()
+            statements
+                && Running { connection: raw, at: ptr::null_mut(), with_text: false }
+                    .next()
+                    .is_some()
         }
+    }
+
+    /// Whether a statement is in the middle of its rows, of those that were made from SQL.
+    pub(crate) fn is_running(&self) -> bool {
+        let (connection, at) = (self.raw(), ptr::null_mut());
+        Running { connection, at, with_text: true }.next().is_some()
+    }
+
+    /// Whether a database is attached, or was and its place is not gone.
+    pub(crate) fn has_attached(&self) -> bool {
+        // SAFETY: the handle is open, and no other thread uses it. The name, null where there is none, is
+        // only compared. Before it come "main" and "temp".
+        unsafe { !ffi::sqlite3_db_name(self.raw(), 2).is_null() }
+    }
+
+    /// Lets those who were interrupted while nothing ran go on. SQLite forgets an interrupt when no
+    /// statement is active, and a BLOB handle that an R-Tree keeps open in a transaction is one.
+    pub(crate) fn forget_interrupt(&self) {
+        // SAFETY: the handle is open, and no other thread uses it.
+        if unsafe { ffi::sqlite3_is_interrupted(self.raw()) } != 0 {
+            self.reset_statements();
+        }
+    }
+
+    /// Finalizes all kept statements that nobody has.
+    pub(crate) fn clear_kept(&self) {
+        self.statements.clear();
     }
 
     /// Whether a constraint that is checked at COMMIT is violated now.
@@ -347,7 +377,8 @@ unsafe extern "C" fn busy<W: Watch>(context: *mut c_void, attempt: c_int) -> c_i
 unsafe extern "C" fn progress<W: Watch>(context: *mut c_void) -> c_int {
     // SAFETY: promised by the caller; SQLite passes back what was installed.
     let context = unsafe { &*context.cast::<Context<W>>() };
-    let mut running = Running { connection: context.connection, at: ptr::null_mut() };
+    let mut running =
+        Running { connection: context.connection, at: ptr::null_mut(), with_text: true };
     let go_on = catch_unwind(AssertUnwindSafe(|| context.watch.go_on(&mut running)));
     c_int::from(!go_on.unwrap_or(false))
 }
@@ -379,6 +410,8 @@ unsafe extern "C" fn committed<W: Watch>(
 struct Running {
     connection: *mut ffi::sqlite3,
     at: *mut ffi::sqlite3_stmt,
+    /// Only those that were made from SQL, and not those of BLOB handles, which stay active between uses.
+    with_text: bool,
 }
 
 impl Iterator for Running {
@@ -394,7 +427,8 @@ impl Iterator for Running {
                 if self.at.is_null() {
                     return None;
                 }
-                if ffi::sqlite3_stmt_busy(self.at) != 0 {
+                let counts = !self.with_text || !ffi::sqlite3_sql(self.at).is_null();
+                if ffi::sqlite3_stmt_busy(self.at) != 0 && counts {
                     let count = ffi::sqlite3_stmt_status(self.at, ffi::SQLITE_STMTSTATUS_RUN, 0);
                     return Some(Run { statement: self.at.addr(), count });
                 }

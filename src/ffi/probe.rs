@@ -68,7 +68,9 @@ pub(super) fn take_hooks(connection: &Connection, checkpoints: bool, own: *const
             commit: !ffi::sqlite3_commit_hook(handle, None, ptr::null_mut()).is_null(),
             rollback: !ffi::sqlite3_rollback_hook(handle, None, ptr::null_mut()).is_null(),
             update: !ffi::sqlite3_update_hook(handle, None, ptr::null_mut()).is_null(),
-            trace: !ffi::sqlite3_trace(handle, None, ptr::null_mut()).is_null(),
+            // Both, and this one first: the second takes both away and tells of one.
+            trace: !ffi::sqlite3_profile(handle, None, ptr::null_mut()).is_null()
+                | !ffi::sqlite3_trace(handle, None, ptr::null_mut()).is_null(),
             wal: !checkpoints && {
                 let argument = ffi::sqlite3_wal_hook(handle, None, ptr::null_mut());
                 !argument.is_null() && argument.cast_const() != own

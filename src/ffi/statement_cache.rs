@@ -92,6 +92,16 @@ impl StatementCache {
         drop((same, oldest, itself));
     }
 
+    /// Finalizes those that nobody has.
+    pub(super) fn clear(&self) {
+        let mut places = self.places.borrow_mut();
+        let capacity = places.capacity();
+        let gone = mem::replace(&mut *places, LruCache::new(capacity));
+        // What is finalized may call what belongs to the application.
+        drop(places);
+        drop(gone);
+    }
+
     /// How many were lent and have not come back: in use, or forgotten.
     #[inline]
     pub(super) fn out(&self) -> usize {

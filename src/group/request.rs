@@ -205,8 +205,11 @@ where
 
     fn panicked(&self, panic: Panic) {
         let answer = match self.replace(State::Empty) {
-            // The first one goes on.
-            State::Ran(Err(first)) => Err(first),
+            // The first one goes on. To drop what the other carries may panic again.
+            State::Ran(Err(first)) => {
+                mem::forget(panic);
+                Err(first)
+            }
             before => match catch_unwind(AssertUnwindSafe(|| drop(before))) {
                 Ok(()) => Err(panic),
                 Err(of_drop) => Err(of_drop),

@@ -51,7 +51,7 @@ const PRAGMAS: &[&str] = &[
     "PRAGMA writable_schema",
     "PRAGMA temp.application_id",
     "PRAGMA temp.auto_vacuum",
-    "PRAGMA temp.cache_size",
+    TEMP_CACHE_SIZE,
     "PRAGMA temp.cache_spill",
     "PRAGMA temp.journal_mode",
     "PRAGMA temp.journal_size_limit",
@@ -62,6 +62,10 @@ const PRAGMAS: &[&str] = &[
     // Case_sensitive_like cannot be asked for; this shows it.
     "SELECT 'a' LIKE 'A'",
 ];
+
+const TEMP_CACHE_SIZE: &str = "PRAGMA temp.cache_size";
+/// In SQLite's own terms, of builds that choose no other.
+const DEFAULT_CACHE_SIZE: i64 = -2000;
 
 /// PRAGMAs that every attached database has its own of.
 const ATTACHED: &[&str] = &[
@@ -144,12 +148,18 @@ impl SqlState {
         let mut pragmas = Vec::with_capacity(PRAGMAS.len());
         for sql in PRAGMAS {
             // Not every build of SQLite has every one.
-            pragmas.push(all(connection, sql)?.pop().unwrap_or(Value::Null));
+            let value = all(connection, sql)?.pop().unwrap_or(Value::Null);
+            pragmas.push(match value {
+                // The schema of TEMP has none until it is read, and that may be any time.
+                Value::Integer(0) if *sql == TEMP_CACHE_SIZE => Value::Integer(DEFAULT_CACHE_SIZE),
+                value => value,
+            });
         }
         let mut attached_pragmas = Vec::new();
         let names = "SELECT name FROM pragma_database_list WHERE name NOT IN ('main', 'temp')";
         for name in all(connection, names)? {
             let Value::Text(name) = name else { continue };
+            attached_pragmas.push(i64::from(connection.is_readonly(name.as_str())?).into());
             let name = name.replace('"', "\"\"");
             for pragma in ATTACHED {
                 attached_pragmas.extend(all(connection, &format!("PRAGMA \"{name}\".{pragma}"))?);

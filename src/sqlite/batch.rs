@@ -150,6 +150,7 @@ fn run_part(
     let keep = work(&mut savepoint);
     // What the part has kept must not hit the end of its savepoint, nor the next part.
     savepoint.cut_interrupts();
+    savepoint.handle().forget_interrupt();
     savepoint.reset_forgotten_statements();
     let is_gone = savepoint.is_autocommit();
     let refusal = if keep { deferred_violation(&savepoint) } else { None };

@@ -29,6 +29,9 @@ fn put_right(session: &ReadSession) -> bool {
         clean &= end_what_is_open(session);
     }
     if session.suspicion() != Suspicion::None {
+        // Some were perhaps prepared under settings that were set back since: many a PRAGMA acts on what
+        // is prepared after it.
+        session.handle().clear_kept();
         clean &= clean && session.undisturbed(|| nothing_left(session));
     }
     if !clean {
@@ -130,7 +133,8 @@ fn differences(session: &ReadSession) -> Vec<Repair> {
             found
         }
         Err(error) => {
-            tracing::warn!(%error, "cannot look at what a connection came back with");
+            let pool = session.log().pool();
+            tracing::warn!(pool, %error, "cannot look at what a connection came back with");
             vec![Repair::Raw]
         }
     }

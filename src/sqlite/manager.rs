@@ -194,7 +194,7 @@ impl Recipe {
         if let Some(connection) = connection.filter(|_| self.damage.get().is_some()) {
             let leave = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
             if let Err(error) = connection.set_db_config(leave, true) {
-                tracing::error!(%error, "cannot keep a connection from removing the WAL");
+                tracing::error!(pool = self.log.pool(), %error, "cannot keep a connection from removing the WAL");
             }
         }
     }

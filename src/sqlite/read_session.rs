@@ -195,6 +195,7 @@ impl ReadSession {
         if self.connection.is_autocommit() {
             return Ok(());
         }
+        self.connection.forget_interrupt();
         let result = self.run_own(Operation::Commit, OwnStatement::Rollback);
         if result.is_err() {
             self.condemn();
@@ -284,7 +285,7 @@ impl ReadSession {
 
     /// Resets statements that were left in the middle of their rows, inside a transaction.
     pub(super) fn reset_forgotten_statements(&self) {
-        if self.was_statement_lent() && self.connection.is_busy() {
+        if self.was_statement_lent() && self.connection.is_running() {
             self.metrics().repair(Repair::UnfinishedStatement);
             self.log().repair(self.role.name(), self.place(), Repair::UnfinishedStatement.found());
             self.connection.reset_statements();

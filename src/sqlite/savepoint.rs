@@ -209,7 +209,8 @@ impl Drop for Savepoint<'_> {
             return;
         }
         if let Err(error) = self.roll_back() {
-            tracing::error!(%error, "cannot roll back to a savepoint; the connection will be closed");
+            let pool = self.session.log().pool();
+            tracing::error!(pool, %error, "cannot roll back to a savepoint; the connection will be closed");
         }
     }
 }

@@ -61,7 +61,10 @@ impl Session {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn execute<P: Params>(&self, sql: &str, params: P) -> rusqlite::Result<usize> {
-        self.at_once(sql, |statement| statement.execute(params))
+        let before = self.connection().total_changes();
+        let changed = self.at_once(sql, |statement| statement.execute(params))?;
+        // Of SQL that changes no rows SQLite says what the statement before has changed.
+        Ok(if self.connection().total_changes() == before { 0 } else { changed })
     }
 
     /// Runs several statements. See [`rusqlite::Connection::execute_batch`].

@@ -77,7 +77,8 @@ impl Drop for Snapshot<'_> {
             if panicking { TransactionOutcome::Panic } else { TransactionOutcome::Commit };
         self.session.metrics().transaction(TransactionKind::Snapshot, outcome, Some(self.begun));
         if let Err(error) = self.session.roll_back() {
-            tracing::error!(%error, "cannot end a snapshot; the connection will be closed instead");
+            let pool = self.session.log().pool();
+            tracing::error!(pool, %error, "cannot end a snapshot; the connection will be closed instead");
         }
     }
 }

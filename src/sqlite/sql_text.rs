@@ -25,6 +25,8 @@ pub(super) struct Effect {
     pub(super) query_only: bool,
     /// It would change the whole process.
     pub(super) process: bool,
+    /// It would change the journal mode, of the file and for all connections.
+    pub(super) journal_mode: bool,
 }
 
 impl Effect {
@@ -35,6 +37,7 @@ impl Effect {
         pending: false,
         query_only: false,
         process: false,
+        journal_mode: false,
     };
     pub(super) const TRANSACTION: Self = Self { transaction: true, ..Self::NONE };
     const SAVEPOINT: Self = Self { savepoint: true, ..Self::NONE };
@@ -48,6 +51,7 @@ impl Effect {
             pending: self.pending | other.pending,
             query_only: self.query_only | other.query_only,
             process: self.process | other.process,
+            journal_mode: self.journal_mode | other.journal_mode,
         }
     }
 }
@@ -269,7 +273,8 @@ fn pragma_effect<'t>(mut tokens: impl Iterator<Item = Token<'t>>) -> Effect {
         return Effect::NONE;
     }
     let pending = is_one_of(name, PENDING);
-    Effect { pending, query_only: is(name, "query_only"), ..Effect::SESSION }
+    let journal_mode = is(name, "journal_mode") && is(schema, "main");
+    Effect { pending, query_only: is(name, "query_only"), journal_mode, ..Effect::SESSION }
 }
 
 /// The effect of a PRAGMA with an argument, given its parts.

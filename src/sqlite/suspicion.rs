@@ -70,6 +70,12 @@ impl ReadSession {
         if effect.query_only && self.role == Role::Read {
             return Err(refused("a reader stays query-only: use write() for what writes"));
         }
+        if effect.journal_mode {
+            return Err(refused(
+                "the journal mode is the file's, and a setting of the pool: give it as `journal_mode` \
+                 when the pool is opened",
+            ));
+        }
         if effect.transaction && self.in_transaction.get() {
             return Err(refused(
                 "SQL text may not begin or end a transaction while one of tenure's is open: use its \

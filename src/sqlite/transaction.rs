@@ -23,6 +23,7 @@ use rusqlite::ErrorCode;
 
 use super::savepoint::Savepoint;
 use super::session::Session;
+use super::suspicion::Suspicion;
 use crate::checkout::Pinned;
 use crate::error::{BeginError, CommitError, RollbackError, SavepointError, is_busy};
 use crate::ffi::OwnStatement;
@@ -250,9 +251,12 @@ impl<'g> Transaction<'g> {
         }
         let limit = self.session.busy().limit();
         let began = Instant::now();
+        // COMMIT would wait for them in vain.
+        self.session.reset_forgotten_statements();
+        let may_be_kept = self.may_be_kept_though_it_failed();
         loop {
             if self.session.is_autocommit() {
-                self.end(TransactionOutcome::Error);
+                self.is_over();
                 return Err(CommitError::NotOpen);
             }
             if self.session.met_damage() {
@@ -265,6 +269,12 @@ impl<'g> Transaction<'g> {
             };
             let waited = began.elapsed();
             match source.sqlite_error_code() {
+                Some(
+                    ErrorCode::DatabaseBusy | ErrorCode::DiskFull | ErrorCode::ConstraintViolation,
+                ) if may_be_kept && self.session.is_autocommit() => {
+                    self.is_over();
+                    return Err(CommitError::Unknown { source });
+                }
                 Some(ErrorCode::DatabaseBusy) if self.session.busy().was_interrupted() => {
                     return Err(CommitError::Interrupted { waited, source });
                 }
@@ -275,22 +285,36 @@ impl<'g> Transaction<'g> {
                 Some(ErrorCode::SystemIoFailure) => {
                     // What the connection believes about the file cannot be trusted any more.
                     self.session.condemn();
-                    self.end(TransactionOutcome::Error);
+                    self.is_over();
                     return Err(CommitError::Unknown { source });
                 }
-                // SQLite says no although the transaction is over: what ran after the commit (a WAL
-                // hook) may have failed, or the commit itself.
                 Some(ErrorCode::DiskFull) => return Err(CommitError::Full { source }),
                 Some(ErrorCode::ConstraintViolation) => {
                     return Err(CommitError::Refused { source });
                 }
+                // SQLite says no although the transaction is over: what ran after the commit (a WAL
+                // hook) may have failed, or the commit itself.
                 _ if self.session.is_autocommit() => {
-                    self.end(TransactionOutcome::Error);
+                    self.is_over();
                     return Err(CommitError::Unknown { source });
                 }
                 _ => return Err(CommitError::Refused { source }),
             }
         }
+    }
+
+    /// Whether what COMMIT says of it may be said of something else: of a WAL hook that is not the pool's,
+    /// or of the second of several files, which are committed one after the other.
+    fn may_be_kept_though_it_failed(&self) -> bool {
+        self.session.recipe().has_wal_hook()
+            || self.session.suspicion() == Suspicion::Raw
+            || self.session.handle().has_attached()
+    }
+
+    /// It has ended, and the session is as without one.
+    fn is_over(&mut self) {
+        self.end(TransactionOutcome::Error);
+        let _ = self.session.roll_back();
     }
 
     pub(super) fn end(&mut self, outcome: TransactionOutcome) {
@@ -359,8 +383,11 @@ pub(super) fn not_begun(
 pub(crate) fn run_hooks(hooks: Vec<Hook>) {
     let mut first_panic = None;
     for hook in hooks {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(hook)) {
-            first_panic.get_or_insert(panic);
+        match catch_unwind(AssertUnwindSafe(hook)) {
+            Ok(()) => {}
+            Err(panic) if first_panic.is_none() => first_panic = Some(panic),
+            // To drop what it carries may panic again.
+            Err(later) => mem::forget(later),
         }
     }
     if let Some(panic) = first_panic {
@@ -389,7 +416,8 @@ impl Drop for Transaction<'_> {
         };
         self.end(outcome);
         if let Err(error) = self.session.roll_back() {
-            tracing::error!(%error, "cannot roll back; the connection will be closed instead");
+            let pool = self.session.log().pool();
+            tracing::error!(pool, %error, "cannot roll back; the connection will be closed instead");
         }
     }
 }

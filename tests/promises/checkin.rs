@@ -210,3 +210,18 @@ fn ordinary_use_is_never_repaired() {
     assert_eq!(repairs.len(), 11);
     assert!(repairs.iter().all(|line| line.ends_with(" 0")), "{repairs:#?}");
 }
+
+/// The schema is read anew after a change of it, and with it what SQLite had not looked up before.
+#[test]
+fn a_connection_that_nothing_was_done_to_is_kept_after_a_change_of_the_schema() {
+    let pool = Recorded::with(Pool::builder().readers(1));
+    for table in ["a", "b", "c"] {
+        for _ in 0..2 {
+            pool.read().unwrap().rusqlite().execute_batch("SELECT 1").unwrap();
+            pool.write().unwrap().rusqlite().execute_batch("SELECT 1").unwrap();
+        }
+        pool.transaction(|tx| Ok(tx.execute_batch(&format!("CREATE TABLE {table} (n)"))?)).unwrap();
+    }
+    let reasons = ["pragma", "raw", "discarded"];
+    assert_eq!(reasons.map(|reason| pool.repairs(reason)), [0.0; 3]);
+}

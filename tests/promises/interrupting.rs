@@ -231,3 +231,21 @@ fn a_commit_that_waits_for_a_lock_is_stopped() {
     assert!(matches!(error, tenure::CommitError::Interrupted { .. }), "{error}");
     assert!(error.is_undone());
 }
+
+/// An R-Tree keeps a BLOB handle active in a transaction.
+#[test]
+fn the_time_of_a_transaction_is_no_statements_beside_an_r_tree() {
+    let limit = Duration::from_millis(50);
+    let pool = pool(limit);
+    let setup = "CREATE VIRTUAL TABLE box USING rtree (id, x1, x2)";
+    pool.write().unwrap().execute_batch(setup).unwrap();
+    let began = Instant::now();
+    pool.transaction(|tx| {
+        while began.elapsed() < limit * 4 {
+            tx.execute("INSERT INTO box VALUES (NULL, 0, 1)", [])?;
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(pool.value("tenure_statement_timeouts_total", &[("role", "write")]), 0.0);
+}

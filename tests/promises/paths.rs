@@ -29,6 +29,8 @@ fn what_is_no_path_of_a_file() {
                      empty one; for tests use tenure::testing::temporary(), a file that deletes itself";
     assert_eq!(refused(""), in_memory);
     assert_eq!(refused(":memory:"), in_memory);
+    assert_eq!(refused(" "), in_memory);
+    assert_eq!(refused(" :memory:"), in_memory);
     let nul =
         "the database file \"a\\0b\" has a NUL byte in its path; look at where the path comes from";
     assert_eq!(refused("a\0b"), nul);
@@ -48,6 +50,19 @@ fn what_the_system_says_is_in_the_text() {
     let dir = directory();
     let says = refused(dir.path().join("x".repeat(300)));
     assert!(says.contains("cannot be used (File name too long"), "{says}");
+}
+
+#[test]
+fn what_is_too_long_for_sqlite() {
+    let dir = directory();
+    let deep = dir.path().join("d".repeat(200)).join("d".repeat(200));
+    fs::create_dir_all(&deep).unwrap();
+    let length = |name: usize| deep.as_os_str().len() + 1 + name;
+    let longest = 504 - length(0);
+    let says = refused(deep.join("x".repeat(longest + 1)));
+    assert!(says.contains("a longer path than SQLite takes"), "{says}");
+    assert_eq!(fs::read_dir(&deep).unwrap().count(), 0, "something was created");
+    Pool::open(deep.join("x".repeat(longest))).unwrap();
 }
 
 #[test]

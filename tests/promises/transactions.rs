@@ -455,16 +455,141 @@ fn work_that_was_kept_is_never_said_to_be_undone() {
     assert_eq!(titles(&pool), "b c");
 
     // What runs after a commit can fail; the commit stands.
-    let failing = |_: &rusqlite::hooks::Wal, _| {
-        Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(1), None))
+    fn failing<const CODE: i32>(_: &rusqlite::hooks::Wal, _: i32) -> rusqlite::Result<()> {
+        Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(CODE), None))
+    }
+    type Hook = fn(&rusqlite::hooks::Wal, i32) -> rusqlite::Result<()>;
+    let hooks: [(&str, Hook); 4] = [
+        ("error", failing::<{ rusqlite::ffi::SQLITE_ERROR }>),
+        ("full", failing::<{ rusqlite::ffi::SQLITE_FULL }>),
+        ("constraint", failing::<{ rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE }>),
+        ("busy", failing::<{ rusqlite::ffi::SQLITE_BUSY }>),
+    ];
+    for (title, hook) in hooks {
+        let result = pool.transaction(|tx| {
+            tx.rusqlite().wal_hook(Some(hook));
+            Ok(insert(tx, title)?)
+        });
+        let Err(Error::Commit(error)) = result else { panic!("{result:?}") };
+        assert!(matches!(error, CommitError::Unknown { .. }), "{error}");
+        assert!(!error.is_undone(), "{error}");
+    }
+    assert_eq!(titles(&pool), "b c error full constraint busy");
+    let full = failing::<{ rusqlite::ffi::SQLITE_FULL }> as Hook;
+    let on_connect = move |connection: &mut Connection, _| {
+        connection.wal_hook(Some(full));
+        Ok(())
     };
+    let pool = Recorded::with(Pool::builder().readers(1).on_connect(on_connect));
+    let _ = pool.write().unwrap().execute_batch("CREATE TABLE task (title TEXT UNIQUE)");
+    for (number, title) in ["a", "b"].into_iter().enumerate() {
+        let result = match number {
+            0 => pool.transaction(|tx| Ok(insert(tx, title)?)),
+            _ => pool.group_commit(move |tx| Ok(insert(tx, title)?)),
+        };
+        let Err(Error::Commit(error)) = result else { panic!("{result:?}") };
+        assert!(!error.is_undone(), "{error}");
+    }
+    assert_eq!(titles(&pool), "a b");
+}
+
+#[test]
+fn a_commit_that_fails_is_said_to_be_undone_only_where_that_is_certain() {
+    let pool = pool();
     let result = pool.transaction(|tx| {
-        tx.rusqlite().wal_hook(Some(failing));
-        Ok(insert(tx, "d")?)
+        insert(tx, "kept?")?;
+        tx.rusqlite().commit_hook(Some(|| true))?;
+        Ok(())
     });
-    let Err(Error::Commit(error)) = result else { panic!("{result:?}") };
-    assert!(!error.is_undone(), "{error}");
-    assert_eq!(titles(&pool), "b c d");
+    // It is undone, which cannot be told from a hook that has failed after the commit.
+    assert!(matches!(result, Err(Error::Commit(CommitError::Unknown { .. }))), "{result:?}");
+    let pool = Recorded::with(Pool::builder().readers(1).on_connect(|connection, _| {
+        connection.execute_batch("ATTACH ':memory:' AS other")?;
+        connection.commit_hook(Some(|| true))?;
+        Ok(())
+    }));
+    let result = pool.transaction(|tx| Ok(tx.execute_batch("CREATE TABLE task (n)")?));
+    assert!(matches!(result, Err(Error::Commit(CommitError::Unknown { .. }))), "{result:?}");
+    let pool = Recorded::with(Pool::builder().readers(1).on_connect(|connection, _| {
+        connection.commit_hook(Some(|| true))?;
+        Ok(())
+    }));
+    let result = pool.transaction(|tx| Ok(tx.execute_batch("CREATE TABLE task (n)")?));
+    assert!(matches!(result, Err(Error::Commit(CommitError::Refused { .. }))), "{result:?}");
+}
+
+#[test]
+fn sql_that_sqlite_reads_otherwise_than_it_looks_cannot_commit() {
+    let pool = pool();
+    for hidden in ["SELECT $a(\u{feff}'); COMMIT; --'", "SELECT $a\u{feff}('); COMMIT; --'"] {
+        let result = pool.transaction(|tx| {
+            insert(tx, "undone")?;
+            tx.execute_batch(hidden)?;
+            Ok(())
+        });
+        assert!(matches!(result, Err(Error::Sqlite(_))), "{result:?}");
+        assert_eq!(titles(&pool), "");
+    }
+}
+
+#[test]
+fn a_statement_whose_text_is_too_long_to_be_looked_at_cannot_commit() {
+    let pool = Recorded::with(Pool::builder().readers(1).on_connect(|connection, _| {
+        connection.set_limit(rusqlite::limits::Limit::SQLITE_LIMIT_LENGTH, 10_000)?;
+        Ok(())
+    }));
+    pool.write().unwrap().execute_batch("CREATE TABLE task (title TEXT UNIQUE)").unwrap();
+    let sql = format!("/*{}*/ COMMIT", "x".repeat(10_000));
+    let result = pool.transaction(|tx| {
+        insert(tx, "undone")?;
+        tx.execute_batch(&sql)?;
+        Ok(())
+    });
+    assert!(matches!(result, Err(Error::Sqlite(_))), "{result:?}");
+    assert_eq!(titles(&pool), "");
+}
+
+#[test]
+fn after_a_commit_that_failed_for_good_the_guard_can_be_used() {
+    let pool = pool();
+    let mut writer = pool.write().unwrap();
+    insert(&writer, "a").unwrap();
+    let tx = writer.transaction().unwrap();
+    let _ = tx.execute("INSERT OR ROLLBACK INTO task VALUES ('a')", []);
+    let error = tx.try_commit().map(drop).map_err(tenure::TryCommitError::into_error).unwrap_err();
+    assert!(matches!(error, CommitError::NotOpen), "{error}");
+    insert(&writer, "b").unwrap();
+    let tx = writer.transaction().unwrap();
+    insert(&tx, "c").unwrap();
+    tx.commit().unwrap();
+    drop(writer);
+    assert_eq!(titles(&pool), "a b c");
+}
+
+#[test]
+fn rows_that_were_forgotten_do_not_hold_the_commit_up() {
+    let pool = pool();
+    pool.transaction(|tx| {
+        let mut insert = tx.prepare("INSERT INTO task VALUES ('a'), ('b') RETURNING title")?;
+        let mut rows = insert.query([])?;
+        rows.next()?;
+        std::mem::forget(rows);
+        std::mem::forget(insert);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(titles(&pool), "a b");
+    assert_eq!(pool.repairs("unfinished_statement"), 1.0);
+}
+
+#[test]
+fn of_sql_that_changes_no_rows_none_are_said_to_be_changed() {
+    let pool = pool();
+    let writer = pool.write().unwrap();
+    assert_eq!(writer.execute("INSERT INTO task VALUES ('a'), ('b')", []).unwrap(), 2);
+    assert_eq!(writer.execute("CREATE TABLE other (n)", []).unwrap(), 0);
+    assert_eq!(writer.execute("DELETE FROM task", []).unwrap(), 2);
+    assert_eq!(writer.execute("DELETE FROM task", []).unwrap(), 0);
 }
 
 #[test]

@@ -244,3 +244,34 @@ fn a_conversion_of_the_error_that_panics_does_so_in_its_caller() {
     culprit.join().unwrap().unwrap_err();
     assert_eq!(titles(&pool), "");
 }
+
+/// What a panic carries can panic as well when it is dropped.
+struct Carried(&'static str);
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        drop(PanicsWhenDropped(self.0));
+    }
+}
+
+#[test]
+fn what_a_second_panic_carries_is_nobodys() {
+    let pool = pool();
+    let (sender, receiver) = mpsc::channel();
+    let gathered = Gathered::on(&pool);
+    let innocent = gathered.caller(writes("a"));
+    let bad = gathered.caller(move |tx| {
+        insert(tx, "b")?;
+        tx.on_commit(|| panic("the first"));
+        tx.on_commit(|| resume_unwind(Box::new(Carried("carried"))));
+        tx.on_commit(move || sender.send(()).unwrap());
+        Ok("b")
+    });
+    let last = gathered.caller(writes("c"));
+    gathered.go();
+    innocent.join().unwrap().unwrap();
+    last.join().unwrap().unwrap();
+    assert_eq!(panics_with(bad.join()), "the first");
+    receiver.recv_timeout(LONG).unwrap();
+    assert_eq!(titles(&pool), "a b c");
+}

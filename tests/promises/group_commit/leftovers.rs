@@ -221,3 +221,35 @@ fn an_interrupt_that_comes_late_hits_nothing() {
     }
     assert_eq!(pool.transactions("group", "commit"), 200.0);
 }
+
+/// An R-Tree keeps a BLOB handle active in a transaction, and with it SQLite an interrupt.
+#[test]
+fn an_interrupt_while_nothing_ran_is_nobody_elses_beside_an_r_tree() {
+    let pool = pool();
+    pool.write()
+        .unwrap()
+        .execute_batch("CREATE VIRTUAL TABLE box USING rtree (id, x1, x2)")
+        .unwrap();
+    let gathered = Gathered::on(&pool);
+    let plain = |title: &'static str| gathered.caller(writes(title));
+    let first = plain("a");
+    let interrupts = gathered.caller(|tx| {
+        tx.execute("INSERT INTO box VALUES (1, 0, 1)", [])?;
+        tx.execute("INSERT INTO box VALUES (2, 0, 1)", [])?;
+        tx.interrupt_handle().interrupt();
+        Ok("b")
+    });
+    let last = plain("c");
+    gathered.go();
+    for caller in [first, interrupts, last] {
+        caller.join().unwrap().unwrap();
+    }
+    assert_eq!(titles(&pool), "a c");
+    let result = pool.group_commit(|tx| {
+        tx.execute("INSERT INTO box VALUES (3, 0, 1)", [])?;
+        tx.interrupt_handle().interrupt();
+        Err::<(), _>(tenure::Error::other("undone"))
+    });
+    assert_eq!(result.unwrap_err().to_string(), "undone");
+    assert_eq!(pool.repairs("unfinished_statement") + pool.repairs("discarded"), 0.0);
+}

@@ -125,3 +125,40 @@ fn settings_of_what_on_connect_attached_are_not_inherited() {
     assert_eq!(locking(&pool.write().unwrap()), "normal");
     assert_eq!(reasons(&pool), ["pragma"]);
 }
+
+#[test]
+fn the_applications_profiler_goes_on() {
+    static SEEN: AtomicUsize = AtomicUsize::new(0);
+    let pool = pool_with(Pool::builder().on_connect(|connection, _| {
+        #[expect(deprecated, reason = "it is there, and takes a place of its own")]
+        connection.profile(Some(|_, _| {
+            SEEN.fetch_add(1, Relaxed);
+        }));
+        Ok(())
+    }));
+    pool.write().unwrap().rusqlite().is_autocommit();
+    let before = SEEN.load(Relaxed);
+    pool.write().unwrap().query_one("SELECT 1", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert!(SEEN.load(Relaxed) > before, "it was taken away");
+}
+
+#[test]
+fn an_attached_database_stays_read_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("other.db");
+    Connection::open(&file).unwrap().execute_batch("CREATE TABLE t (n)").unwrap();
+    let read_only = format!("ATTACH 'file:{}?mode=ro' AS other", file.display());
+    let pool = pool_with(Pool::builder().on_connect(move |connection, _| {
+        let flag = DbConfig::SQLITE_DBCONFIG_ENABLE_ATTACH_WRITE;
+        connection.set_db_config(flag, true)?;
+        Ok(connection.execute_batch(&read_only)?)
+    }));
+    let insert = "INSERT INTO other.t VALUES (1)";
+    let writer = pool.write().unwrap();
+    writer.execute(insert, []).unwrap_err();
+    let again = format!("DETACH other; ATTACH '{}' AS other", file.display());
+    writer.execute_batch(&again).unwrap();
+    writer.execute(insert, []).unwrap();
+    drop(writer);
+    pool.write().unwrap().execute(insert, []).unwrap_err();
+}

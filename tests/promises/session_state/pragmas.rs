@@ -1,7 +1,7 @@
 //! No PRAGMA that a holder has set.
 
 use tenure::rusqlite::Connection;
-use tenure::{Pool, Session};
+use tenure::{JournalMode, Pool, Session};
 
 use super::{found, pool, pool_with, reasons, unchanged};
 use crate::recorded::Recorded;
@@ -135,4 +135,34 @@ fn what_takes_effect_at_the_next_vacuum_is_not_inherited() {
         unchanged(&before, &found(&pool), sql);
         assert_eq!(reasons(&pool), ["pragma"]);
     }
+}
+
+#[test]
+fn the_journal_mode_is_not_changed_by_sql() {
+    for (mode, name) in [(JournalMode::Wal, "wal"), (JournalMode::Truncate, "truncate")] {
+        let pool = pool_with(Pool::builder().journal_mode(mode));
+        for sql in ["PRAGMA journal_mode = wal", "PRAGMA main.journal_mode(delete)"] {
+            let text = pool.write().unwrap().execute_batch(sql).unwrap_err().to_string();
+            assert!(text.contains("`journal_mode` when the pool is opened"), "{text}");
+            let reader = pool.read().unwrap();
+            assert!(reader.query_row(sql, [], |row| row.get::<_, String>(0)).is_err());
+        }
+        let asked = "PRAGMA journal_mode";
+        let found: String = pool.read().unwrap().query_row(asked, [], |row| row.get(0)).unwrap();
+        assert_eq!(found, name);
+    }
+}
+
+/// Many a PRAGMA acts on what is prepared after it, and can be set back before anybody looks.
+#[test]
+fn a_statement_that_was_prepared_under_other_settings_is_not_inherited() {
+    let pool = pool();
+    pool.write().unwrap().execute_batch("CREATE TABLE positive (n CHECK (n > 0))").unwrap();
+    let insert = "INSERT INTO positive VALUES (?1)";
+    let writer = pool.write().unwrap();
+    drop(writer.prepare("PRAGMA ignore_check_constraints = ON").unwrap());
+    drop(writer.prepare_cached(insert).unwrap());
+    drop(writer.prepare("PRAGMA ignore_check_constraints = OFF").unwrap());
+    drop(writer);
+    assert!(pool.write().unwrap().execute(insert, [-1]).is_err(), "the check was left out");
 }
