@@ -19,8 +19,8 @@ use tempfile::NamedTempFile;
 use crate::config::{Access, ConfigError, PoolConfig};
 use crate::error::{BoxError, ConnectError, FileProblem, OpenError};
 
-/// SQLite has room for 512 bytes, and appends the name of a companion.
-const LONGEST_PATH: usize = 504;
+/// SQLite has room for 512 bytes there, and appends the name of a companion.
+const LONGEST_PATH: Option<usize> = if cfg!(unix) { Some(504) } else { None };
 
 /// What SQLite keeps beside a database.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
@@ -40,10 +40,6 @@ pub(crate) fn locate(config: &PoolConfig) -> Result<PathBuf, OpenError> {
     let name = path.as_os_str().as_encoded_bytes().trim_ascii();
     if name.is_empty() || name == b":memory:" {
         return Err(OpenError::InMemory);
-    }
-    let absolute = std::path::absolute(path).map_err(|error| refused(path, error))?;
-    if absolute.as_os_str().len() > LONGEST_PATH {
-        return Err(problem(path, FileProblem::TooLong));
     }
     if path.as_os_str().as_encoded_bytes().starts_with(b"file:") {
         return Err(problem(path, FileProblem::Uri));
@@ -65,6 +61,7 @@ pub(crate) fn locate(config: &PoolConfig) -> Result<PathBuf, OpenError> {
         Err(error) => return Err(refused(path, error)),
     }
     let path = fs::canonicalize(path).map_err(|error| refused(path, error))?;
+    check_length(&path)?;
     check_place(&path, config.access)?;
     Ok(path)
 }
@@ -124,10 +121,23 @@ fn check_place(path: &Path, access: Access) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Of a path without links, as SQLite is given it.
+fn check_length(path: &Path) -> Result<(), OpenError> {
+    match LONGEST_PATH {
+        Some(longest) if path.as_os_str().len() > longest => {
+            Err(problem(path, FileProblem::TooLong))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn create(path: &Path) -> Result<(), OpenError> {
     let directory = directory_of(path);
     if !directory.is_dir() {
         return Err(problem(path, FileProblem::MissingDirectory));
+    }
+    if let (Ok(place), Some(name)) = (fs::canonicalize(directory), path.file_name()) {
+        check_length(&place.join(name))?;
     }
     let made = NamedTempFile::new_in(directory).map_err(|error| refused(path, error))?;
     match made.into_temp_path().persist_noclobber(path) {

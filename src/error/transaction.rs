@@ -160,7 +160,8 @@ pub enum CommitError {
     Damaged,
     /// An input or output error during COMMIT: the work may or may not be in the file. So it is too when
     /// COMMIT fails beside an attached database, for each file is committed by itself, or with a WAL hook
-    /// of yours, which runs after it.
+    /// of yours, or that may have been set through [`rusqlite()`](crate::ReadSession::rusqlite), which
+    /// runs after it.
     #[error(
         "the outcome of COMMIT is unknown: read the data back before doing the work again: {source}"
     )]

@@ -172,23 +172,28 @@ impl<W: Watch> Handle<W> {
                 return true;
             }
             statements
-                && Running { connection: raw, at: ptr::null_mut(), with_text: false }
+                && Running { connection: raw, at: ptr::null_mut(), which: Which::All }
                     .next()
                     .is_some()
         }
     }
 
-    /// Whether a statement is in the middle of its rows, of those that were made from SQL.
-    pub(crate) fn is_running(&self) -> bool {
+    /// Whether a statement is in the middle of its rows that would keep a transaction from its end.
+    pub(crate) fn is_held_up(&self) -> bool {
         let (connection, at) = (self.raw(), ptr::null_mut());
-        Running { connection, at, with_text: true }.next().is_some()
+        Running { connection, at, which: Which::InTheWay }.next().is_some()
     }
 
-    /// Whether a database is attached, or was and its place is not gone.
-    pub(crate) fn has_attached(&self) -> bool {
-        // SAFETY: the handle is open, and no other thread uses it. The name, null where there is none, is
-        // only compared. Before it come "main" and "temp".
-        unsafe { !ffi::sqlite3_db_name(self.raw(), 2).is_null() }
+    /// Whether the transaction has written to an attached database.
+    pub(crate) fn writes_to_attached(&self) -> bool {
+        // SAFETY: the handle is open, and no other thread uses it. A name is valid until its database is
+        // detached, which nobody does meanwhile, and null after the last. Before come "main" and "temp".
+        unsafe {
+            (2..)
+                .map(|number| ffi::sqlite3_db_name(self.raw(), number))
+                .take_while(|name| !name.is_null())
+                .any(|name| ffi::sqlite3_txn_state(self.raw(), name) == ffi::SQLITE_TXN_WRITE)
+        }
     }
 
     /// Lets those who were interrupted while nothing ran go on. SQLite forgets an interrupt when no
@@ -378,7 +383,7 @@ unsafe extern "C" fn progress<W: Watch>(context: *mut c_void) -> c_int {
     // SAFETY: promised by the caller; SQLite passes back what was installed.
     let context = unsafe { &*context.cast::<Context<W>>() };
     let mut running =
-        Running { connection: context.connection, at: ptr::null_mut(), with_text: true };
+        Running { connection: context.connection, at: ptr::null_mut(), which: Which::WithText };
     let go_on = catch_unwind(AssertUnwindSafe(|| context.watch.go_on(&mut running)));
     c_int::from(!go_on.unwrap_or(false))
 }
@@ -410,8 +415,18 @@ unsafe extern "C" fn committed<W: Watch>(
 struct Running {
     connection: *mut ffi::sqlite3,
     at: *mut ffi::sqlite3_stmt,
-    /// Only those that were made from SQL, and not those of BLOB handles, which stay active between uses.
-    with_text: bool,
+    which: Which,
+}
+
+/// Statements of BLOB handles, which have no text, stay active between uses. R-Tree and FTS5 keep some for
+/// themselves in a transaction, to read by.
+#[derive(Clone, Copy, PartialEq)]
+enum Which {
+    All,
+    /// Those that were made from SQL.
+    WithText,
+    /// And BLOB handles to write by, beside which SQLite does not commit.
+    InTheWay,
 }
 
 impl Iterator for Running {
@@ -427,7 +442,9 @@ impl Iterator for Running {
                 if self.at.is_null() {
                     return None;
                 }
-                let counts = !self.with_text || !ffi::sqlite3_sql(self.at).is_null();
+                let counts = self.which == Which::All
+                    || !ffi::sqlite3_sql(self.at).is_null()
+                    || self.which == Which::InTheWay && ffi::sqlite3_stmt_readonly(self.at) == 0;
                 if ffi::sqlite3_stmt_busy(self.at) != 0 && counts {
                     let count = ffi::sqlite3_stmt_status(self.at, ffi::SQLITE_STMTSTATUS_RUN, 0);
                     return Some(Run { statement: self.at.addr(), count });

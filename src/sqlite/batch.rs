@@ -105,16 +105,22 @@ impl<'g> Batch<'g> {
 
     fn lose(&mut self) {
         self.full = true;
-        let last = self.transaction.handle().last_error();
-        let error = if self.transaction.is_forked() {
-            CommitError::Forked
-        } else if self.transaction.suspicion() == Suspicion::Raw || !is_failure(last) {
-            // Who has the connection itself can have committed instead; and what SQLite rolls back by
+        let transaction = &self.transaction;
+        let cause = match transaction.rolled_back_for.get() {
+            0 if transaction.is_autocommit() => None,
+            // It is open, and will be rolled back: its savepoint could not be ended.
+            0 => Some(transaction.handle().last_error()),
+            code => Some(code),
+        };
+        let error = match cause {
+            _ if transaction.is_forked() => CommitError::Forked,
+            // Who has the connection itself can have committed instead. And what SQLite rolls back by
             // itself it does because something has failed.
-            CommitError::NotOpen
-        } else {
-            let source = Error::SqliteFailure(ffi::Error::new(last), None);
-            CommitError::AbortedWithBatch { source }
+            Some(code) if transaction.suspicion() != Suspicion::Raw => {
+                let source = Error::SqliteFailure(ffi::Error::new(code), None);
+                CommitError::AbortedWithBatch { source }
+            }
+            _ => CommitError::NotOpen,
         };
         self.lost.get_or_insert(error);
     }
@@ -148,6 +154,7 @@ fn run_part(
         false => transaction.savepoint().map_err(Part::NotBegun)?,
     };
     let keep = work(&mut savepoint);
+    savepoint.notice_rollback();
     // What the part has kept must not hit the end of its savepoint, nor the next part.
     savepoint.cut_interrupts();
     savepoint.handle().forget_interrupt();
@@ -172,10 +179,6 @@ fn run_part(
         (Some(source), None) => Some(Part::Refused(CommitError::Refused { source })),
         (None, None) => (!keep).then_some(Part::Undone),
     })
-}
-
-fn is_failure(code: i32) -> bool {
-    !matches!(code, ffi::SQLITE_OK | ffi::SQLITE_ROW | ffi::SQLITE_DONE)
 }
 
 /// What COMMIT would say.

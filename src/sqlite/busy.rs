@@ -65,10 +65,12 @@ pub(crate) struct Busy {
 /// What the handlers have put an end to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stopped {
-    /// A wait for a lock: its time was over, or it was interrupted.
+    /// A wait for a lock, whose time was over.
     Wait = 1,
     /// A statement, whose time was over.
     Statement = 2,
+    /// A wait for a lock, by an interrupt.
+    Interrupted = 3,
 }
 
 /// The latest wait for a lock. SQLite does not say when it is over.
@@ -180,7 +182,9 @@ impl Busy {
             return None;
         }
         let stopped = self.latest_stop.swap(0, Relaxed);
-        Some(if stopped == Stopped::Wait as u8 { Stopped::Wait } else { Stopped::Statement })
+        [Stopped::Wait, Stopped::Statement, Stopped::Interrupted]
+            .into_iter()
+            .find(|other| *other as u8 == stopped)
     }
 
     /// The longest that a statement may run.
@@ -238,7 +242,7 @@ impl Watch for Busy {
         self.waited.store(true, Relaxed);
         if interrupted {
             self.interrupted.store(true, Relaxed);
-            return self.stop(Stopped::Wait);
+            return self.stop(Stopped::Interrupted);
         }
         let left = self.timeout().saturating_sub(wait.slept);
         if left.is_zero() {
@@ -263,6 +267,9 @@ impl Watch for Busy {
         let Some(limit) = self.limits.statement else {
             return true;
         };
+        if matches!(self.operation(), Operation::Begin | Operation::Commit) {
+            return true;
+        }
         let now = Instant::now();
         let mut known = self.running.lock();
         // Seldom more than one or two.

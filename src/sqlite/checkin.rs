@@ -32,6 +32,7 @@ fn put_right(session: &ReadSession) -> bool {
         // Some were perhaps prepared under settings that were set back since: many a PRAGMA acts on what
         // is prepared after it.
         session.handle().clear_kept();
+        session.handle().flush_prepared_statement_cache();
         clean &= clean && session.undisturbed(|| nothing_left(session));
     }
     if !clean {

@@ -66,6 +66,8 @@ pub struct ReadSession {
     pub(super) pending: Cell<bool>,
     /// SQL text has set a savepoint, which may be there yet.
     pub(super) savepoint_set: Cell<bool>,
+    /// What SQLite said when it rolled the transaction back by itself; 0 = nothing that was seen.
+    pub(super) rolled_back_for: Cell<i32>,
     /// It may change the limits on the process's memory.
     pub(super) heap_watched: Cell<bool>,
     /// A prepared statement was handed out that the cache does not know.
@@ -107,6 +109,7 @@ impl ReadSession {
             baseline: RefCell::new(None),
             pending: Cell::new(false),
             savepoint_set: Cell::new(false),
+            rolled_back_for: Cell::new(0),
             heap_watched: Cell::new(false),
             statement_lent: Cell::new(false),
             untold: Cell::new(0),
@@ -183,6 +186,8 @@ impl ReadSession {
         operation: Operation,
         which: OwnStatement,
     ) -> rusqlite::Result<()> {
+        // What a prepared statement has met is not this operation's.
+        self.notice_timeout();
         self.busy().during(operation, || self.watched(|_| self.connection.run(which)))
     }
 
@@ -269,6 +274,7 @@ impl ReadSession {
         self.suspicion.set(Suspicion::None);
         self.pending.set(false);
         self.savepoint_set.set(false);
+        self.rolled_back_for.set(0);
         self.statement_lent.set(false);
         self.connection.write_cached_off();
         self.put_heap_limits_back();
@@ -281,11 +287,12 @@ impl ReadSession {
         self.statement_lent.set(false);
         self.connection.write_cached_off();
         self.savepoint_set.set(false);
+        self.rolled_back_for.set(0);
     }
 
     /// Resets statements that were left in the middle of their rows, inside a transaction.
     pub(super) fn reset_forgotten_statements(&self) {
-        if self.was_statement_lent() && self.connection.is_running() {
+        if self.was_statement_lent() && self.connection.is_held_up() {
             self.metrics().repair(Repair::UnfinishedStatement);
             self.log().repair(self.role.name(), self.place(), Repair::UnfinishedStatement.found());
             self.connection.reset_statements();

@@ -25,8 +25,8 @@ pub(super) struct Effect {
     pub(super) query_only: bool,
     /// It would change the whole process.
     pub(super) process: bool,
-    /// It would change the journal mode, of the file and for all connections.
-    pub(super) journal_mode: bool,
+    /// It would set the journal mode, of the file and for all connections, to this.
+    pub(super) journal_mode: Option<&'static str>,
 }
 
 impl Effect {
@@ -37,7 +37,7 @@ impl Effect {
         pending: false,
         query_only: false,
         process: false,
-        journal_mode: false,
+        journal_mode: None,
     };
     pub(super) const TRANSACTION: Self = Self { transaction: true, ..Self::NONE };
     const SAVEPOINT: Self = Self { savepoint: true, ..Self::NONE };
@@ -51,7 +51,10 @@ impl Effect {
             pending: self.pending | other.pending,
             query_only: self.query_only | other.query_only,
             process: self.process | other.process,
-            journal_mode: self.journal_mode | other.journal_mode,
+            journal_mode: match (self.journal_mode, other.journal_mode) {
+                (Some(one), Some(another)) if one != another => Some("several"),
+                (one, another) => one.or(another),
+            },
         }
     }
 }
@@ -80,6 +83,8 @@ const QUERIES: &[&str] = &[
 
 /// PRAGMAs whose new value shows only after the next VACUUM.
 const PENDING: &[&str] = &["auto_vacuum", "page_size"];
+
+const JOURNAL_MODES: &[&str] = &["delete", "memory", "off", "persist", "truncate", "wal"];
 
 /// PRAGMAs that change the whole process.
 const PROCESS_WIDE: &[&str] =
@@ -273,7 +278,11 @@ fn pragma_effect<'t>(mut tokens: impl Iterator<Item = Token<'t>>) -> Effect {
         return Effect::NONE;
     }
     let pending = is_one_of(name, PENDING);
-    let journal_mode = is(name, "journal_mode") && is(schema, "main");
+    let sets_mode = is(name, "journal_mode") && is(schema, "main");
+    let journal_mode = sets_mode.then(|| {
+        let mode = tokens.next().unwrap_or(nothing).name();
+        JOURNAL_MODES.iter().find(|known| is(mode, known)).copied().unwrap_or("another")
+    });
     Effect { pending, query_only: is(name, "query_only"), journal_mode, ..Effect::SESSION }
 }
 

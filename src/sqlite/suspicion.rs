@@ -70,7 +70,8 @@ impl ReadSession {
         if effect.query_only && self.role == Role::Read {
             return Err(refused("a reader stays query-only: use write() for what writes"));
         }
-        if effect.journal_mode {
+        let mode = self.recipe.config.journal_mode.name();
+        if effect.journal_mode.is_some_and(|other| other != mode) {
             return Err(refused(
                 "the journal mode is the file's, and a setting of the pool: give it as `journal_mode` \
                  when the pool is opened",
@@ -111,7 +112,7 @@ impl ReadSession {
                 // Whatever all the words have said: of one statement the first word tells. Its text may be
                 // longer than the limit of the connection.
                 let text = statement.expanded_sql();
-                self.admit(text.map_or(Effect::TRANSACTION, |text| sql_text::effect(&text)))?;
+                self.admit(text.map_or(effect, |text| sql_text::effect(&text)))?;
                 statement.raw_query().next()?;
             }
             Ok(())
@@ -152,8 +153,21 @@ impl ReadSession {
                 self.busy().refused();
             }
             self.notice_last_error();
+            self.notice_rollback();
         }
         result
+    }
+
+    /// To be called before another statement, be it one that is reset, overwrites what was said last.
+    pub(super) fn notice_rollback(&self) {
+        if self.in_transaction.get() && self.connection.is_autocommit() {
+            let code = self.connection.last_error();
+            if self.rolled_back_for.get() == 0
+                && !matches!(code, ffi::SQLITE_ROW | ffi::SQLITE_DONE)
+            {
+                self.rolled_back_for.set(code);
+            }
+        }
     }
 
     /// Writes down that a statement or a wait for a lock took too long, if one did.
@@ -167,7 +181,7 @@ impl ReadSession {
             Stopped::Statement => {
                 self.log().statement_timeout(role, place, self.busy().statement_limit());
             }
-            Stopped::Wait if self.busy().was_interrupted() => {}
+            Stopped::Interrupted => {}
             Stopped::Wait => self.log().busy_timeout(role, place, operation, self.busy().limit()),
         }
         true

@@ -19,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use super::savepoint::Savepoint;
 use super::session::Session;
@@ -254,6 +254,7 @@ impl<'g> Transaction<'g> {
         // COMMIT would wait for them in vain.
         self.session.reset_forgotten_statements();
         let may_be_kept = self.may_be_kept_though_it_failed();
+        let has_other_hooks = self.may_have_other_hooks();
         loop {
             if self.session.is_autocommit() {
                 self.is_over();
@@ -268,7 +269,14 @@ impl<'g> Transaction<'g> {
                 return Ok(mem::take(&mut *self.hooks.borrow_mut()));
             };
             let waited = began.elapsed();
+            let code = source.sqlite_error().map_or(0, |error| error.extended_code);
             match source.sqlite_error_code() {
+                // A commit hook that says no does so before anything is written.
+                Some(ErrorCode::ConstraintViolation)
+                    if code == ffi::SQLITE_CONSTRAINT_COMMITHOOK && !has_other_hooks =>
+                {
+                    return Err(CommitError::Refused { source });
+                }
                 Some(
                     ErrorCode::DatabaseBusy | ErrorCode::DiskFull | ErrorCode::ConstraintViolation,
                 ) if may_be_kept && self.session.is_autocommit() => {
@@ -303,12 +311,15 @@ impl<'g> Transaction<'g> {
         }
     }
 
-    /// Whether what COMMIT says of it may be said of something else: of a WAL hook that is not the pool's,
-    /// or of the second of several files, which are committed one after the other.
+    /// Whether what COMMIT says may be said of something else: of a hook, or of the second of several
+    /// files, which are committed one after the other.
     fn may_be_kept_though_it_failed(&self) -> bool {
-        self.session.recipe().has_wal_hook()
-            || self.session.suspicion() == Suspicion::Raw
-            || self.session.handle().has_attached()
+        self.may_have_other_hooks() || self.session.handle().writes_to_attached()
+    }
+
+    /// Whether a WAL hook that is not the pool's may run after COMMIT.
+    fn may_have_other_hooks(&self) -> bool {
+        self.session.recipe().has_wal_hook() || self.session.suspicion() == Suspicion::Raw
     }
 
     /// It has ended, and the session is as without one.

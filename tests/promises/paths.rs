@@ -63,6 +63,12 @@ fn what_is_too_long_for_sqlite() {
     assert!(says.contains("a longer path than SQLite takes"), "{says}");
     assert_eq!(fs::read_dir(&deep).unwrap().count(), 0, "something was created");
     Pool::open(deep.join("x".repeat(longest))).unwrap();
+    // What counts is where it is, and not how that is said.
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&deep, &link).unwrap();
+    let says = refused(link.join("x".repeat(longest + 1)));
+    assert!(says.contains("a longer path than SQLite takes"), "{says}");
+    Pool::open(dir.path().join(format!("{}short", "./".repeat(300)))).unwrap();
 }
 
 #[test]

@@ -320,3 +320,31 @@ fn the_pool_goes_on_after_a_recorder_that_panics() {
     assert_eq!(titles(&pool), "c");
     pool.close(LONG).unwrap();
 }
+
+/// A statement that is dropped afterwards overwrites what SQLite has said.
+#[test]
+fn who_is_undone_with_a_batch_is_told_so_whatever_was_dropped_since() {
+    let pool = pool();
+    pool.transaction(|tx| Ok(tx.execute_batch("INSERT INTO task VALUES ('a'), ('b'), ('c')")?))
+        .unwrap();
+    let gathered = Gathered::on(&pool);
+    let first = gathered.caller(writes("x"));
+    let innocent = gathered.caller(writes("y"));
+    let culprit = gathered.caller(|tx| {
+        let mut select = tx.prepare("SELECT title FROM task")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let title: String = row.get(0)?;
+            tx.execute("INSERT OR ROLLBACK INTO task VALUES (?1)", [title])?;
+        }
+        Ok("z")
+    });
+    gathered.go();
+    let told = [first.join().unwrap(), innocent.join().unwrap()];
+    culprit.join().unwrap().unwrap_err();
+    for told in told.into_iter().filter_map(Result::err) {
+        assert!(told.is_overload(), "{told}");
+        assert!(matches!(told, Error::Commit(CommitError::AbortedWithBatch { .. })), "{told}");
+    }
+    assert!(!titles(&pool).contains('z'));
+}

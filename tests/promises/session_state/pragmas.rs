@@ -141,7 +141,9 @@ fn what_takes_effect_at_the_next_vacuum_is_not_inherited() {
 fn the_journal_mode_is_not_changed_by_sql() {
     for (mode, name) in [(JournalMode::Wal, "wal"), (JournalMode::Truncate, "truncate")] {
         let pool = pool_with(Pool::builder().journal_mode(mode));
-        for sql in ["PRAGMA journal_mode = wal", "PRAGMA main.journal_mode(delete)"] {
+        // What it is already may be said again.
+        pool.write().unwrap().execute_batch(&format!("PRAGMA journal_mode = {name}")).unwrap();
+        for sql in ["PRAGMA journal_mode = persist", "PRAGMA main.journal_mode('DELETE')"] {
             let text = pool.write().unwrap().execute_batch(sql).unwrap_err().to_string();
             assert!(text.contains("`journal_mode` when the pool is opened"), "{text}");
             let reader = pool.read().unwrap();
@@ -165,4 +167,13 @@ fn a_statement_that_was_prepared_under_other_settings_is_not_inherited() {
     drop(writer.prepare("PRAGMA ignore_check_constraints = OFF").unwrap());
     drop(writer);
     assert!(pool.write().unwrap().execute(insert, [-1]).is_err(), "the check was left out");
+    let writer = pool.write().unwrap();
+    let raw = writer.rusqlite();
+    drop(raw.prepare("PRAGMA ignore_check_constraints = ON").unwrap());
+    drop(raw.prepare_cached(insert).unwrap());
+    drop(raw.prepare("PRAGMA ignore_check_constraints = OFF").unwrap());
+    drop(writer);
+    let writer = pool.write().unwrap();
+    let mut again = writer.rusqlite().prepare_cached(insert).unwrap();
+    assert!(again.execute([-1]).is_err(), "the check was left out");
 }
