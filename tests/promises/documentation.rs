@@ -35,6 +35,22 @@ fn the_reference_says_of_every_metric_what_to_do_when_it_moves() {
 }
 
 #[test]
+fn the_reference_says_what_each_value_of_a_label_is() {
+    let section = REFERENCE.split("# What the labels say").nth(1).unwrap();
+    let section = section.split("\n# ").next().unwrap();
+    for (label, values) in METRICS.iter().flat_map(|metric| metric.labels) {
+        let of_label =
+            |line: &&str| line.split(" | ").next().unwrap().contains(&format!("`{label}`"));
+        let rows: Vec<_> = section.lines().filter(of_label).collect();
+        assert!(!rows.is_empty(), "{label} has no row");
+        for value in values.iter().filter(|_| *label != "version") {
+            let named = rows.iter().any(|row| row.contains(&format!("`{value}`")));
+            assert!(named, "{label}={value} is not explained");
+        }
+    }
+}
+
+#[test]
 fn the_names_in_the_comparison_exist() {
     let comparison = REFERENCE.split("# In other words").nth(1).unwrap();
     let words = comparison.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
