@@ -224,7 +224,8 @@ impl Pool {
     /// Closes the pool: from now on no connection is lent, whoever waits for one is told so at once,
     /// and idle connections are closed. Then it waits until those that are held have come back and
     /// are closed, and those that are being opened as well, at most for `deadline`; the last one
-    /// wakes it. After `Ok` no connection of the pool is open, but for those whose guards were leaked.
+    /// wakes it. After `Ok` no connection of the pool is open, but for those of which a guard or a
+    /// statement was leaked.
     ///
     /// Callers of [`group_commit`](Self::group_commit) that were let in are served first, and writers that
     /// come meanwhile with them.
