@@ -38,5 +38,6 @@ mod setup;
 mod shrinking;
 mod snapshots;
 mod soundness;
+mod transaction_control;
 mod transactions;
 mod until;
