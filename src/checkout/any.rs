@@ -99,8 +99,9 @@ impl Builder {
         self
     }
 
-    /// For how long newcomers may overtake the one who has waited longest, as long as connections come back
-    /// often: on each core one in twice that time. Zero = never.
+    /// For how long newcomers may overtake the first waiter, as long as connections come back often: on each
+    /// core one in that time. Where there are as many connections as cores, or more, they may also overtake
+    /// one that has waited for less than 25 times as long in all. Zero = never.
     ///
     /// ```
     /// let builder = tenure::checkout::Builder::default().overtaking(std::time::Duration::ZERO);

@@ -3,11 +3,11 @@
 //! While nobody waits, checkouts and check-ins exchange connections with the [slots](super::slots)
 //! and touch nothing that is shared. As soon as somebody waits the `gate` is shut, and everything is
 //! decided under one lock, held for a few moves at a time: a connection that comes back goes to the
-//! waiter at the head, or, as long as that one has been at the head for less than `overtaking`, is
-//! put down as a spare, which the head is invited to fetch and a newcomer may take before it comes.
-//! Why: a thread takes long to wake, and a connection that lies idle meanwhile is what makes strict
-//! order slow where holds are short; where they are long nobody overtakes ([`Pace`]). Why by time: a
-//! bound on the number of those who overtake bounds no wait.
+//! waiter at the head, or, as long as that one has been at the head for less than `overtaking`, and where
+//! cores are scarce for somewhat longer, is put down as a spare, which the head is invited to fetch and a
+//! newcomer may take before it comes. Why: a thread takes long to wake, and a connection that lies idle
+//! meanwhile is what makes strict order slow where holds are short; where they are long nobody overtakes
+//! ([`Pace`]). Why by time: a bound on the number of those who overtake bounds no wait.
 //!
 //! **No wake-up is lost.** The first waiter shuts the gate and then exchanges every slot for nothing.
 //! A check-in exchanges its slot for the connection and then looks at the gate. For that slot one
@@ -159,7 +159,7 @@ impl<T> State<T> {
 
     /// Whether a newcomer may have what the first in the queue could.
     fn may_overtake(&self, now: u64) -> bool {
-        self.queue.first_for(now) < self.pace.overtaking(self.limit)
+        self.pace.may_overtake(self.queue.first_for(now), self.queue.waited(now), self.limit)
     }
 
     /// Reserves a slot to open one.

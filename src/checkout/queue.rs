@@ -119,6 +119,11 @@ impl<T> Queue<T> {
         now.saturating_sub(self.first_since)
     }
 
+    /// For how long the first one has been in the queue.
+    pub(super) fn waited(&self, now: u64) -> u64 {
+        self.entries.front().map_or(0, |entry| now.saturating_sub(entry.waiter.since))
+    }
+
     /// Takes the first one out.
     pub(super) fn pop(&mut self, now: u64) -> Option<Arc<Waiter<T>>> {
         let entry = self.entries.pop_front()?;

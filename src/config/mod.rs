@@ -106,8 +106,10 @@ pub struct PoolConfig {
     /// How long newcomers may take a connection that comes back before the waiter at the head of the
     /// queue gets it, as long as connections come back often: on each core one in that time. Where they are
     /// held for longer nobody overtakes. More of it is more throughput where holds are short, for each
-    /// turn that is given to a sleeping thread costs ten microseconds and more, and longer waits. Zero =
-    /// strict order of arrival always.
+    /// turn that is given to a sleeping thread costs ten microseconds and more, and longer waits. Where
+    /// there are as many connections of a role as cores, or more, newcomers may also overtake a waiter that
+    /// has waited for less than 25 times as long in all (1.75 ms by default): it has to wait for a core in
+    /// any case. Zero = strict order of arrival always.
     #[serde(with = "humantime_serde")]
     pub overtaking: Duration,
     /// One hold in so many is timed, for `tenure_hold_seconds`; 0 = none, 1 = every one. Of more than

@@ -263,7 +263,7 @@ proptest! {
     fn random_histories_go_as_the_model_says(
         limit in 1..4_usize,
         max_waiters in 0..6_usize,
-        overtaking in prop_oneof![Just(0), Just(30_u64), Just(u64::MAX)],
+        overtaking in prop_oneof![Just(0), Just(1), Just(30_u64), Just(u64::MAX)],
         steps in prop::collection::vec(step(), 0..200),
         closes in any::<bool>(),
     ) {

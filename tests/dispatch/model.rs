@@ -36,6 +36,8 @@ pub(crate) struct Model {
     pub(crate) held: usize,
     /// In order of arrival, those who have not woken included.
     waiting: Vec<Waiting>,
+    /// When each of them came.
+    arrived: Vec<u64>,
     first_since: u64,
     /// When the latest came back while somebody waited, or somebody began to.
     latest: u64,
@@ -47,7 +49,7 @@ pub(crate) struct Model {
 impl Model {
     pub(crate) fn new(limit: usize, max_waiters: usize, overtaking: u64) -> Self {
         let (free, held, first_since) = (0, 0, 0);
-        let (waiting, closed) = (Vec::new(), false);
+        let (waiting, arrived, closed) = (Vec::new(), Vec::new(), false);
         let (open, latest, between) = (0, 0, 0);
         Self {
             limit,
@@ -57,6 +59,7 @@ impl Model {
             open,
             held,
             waiting,
+            arrived,
             first_since,
             latest,
             between,
@@ -85,11 +88,11 @@ impl Model {
     }
 
     pub(crate) fn ask(&mut self, may_wait: bool, now: u64) -> Outcome {
-        let young = now - self.first_since < self.overtaking();
         if self.closed {
             Outcome::Closed
         } else if self.free > 0
-            && (self.queued() == 0 || (may_wait && (young || self.queued() < self.free)))
+            && (self.queued() == 0
+                || (may_wait && (self.may_overtake(now) || self.queued() < self.free)))
         {
             self.free -= 1;
             self.held += 1;
@@ -108,15 +111,24 @@ impl Model {
                 self.latest = now;
             }
             self.waiting.push(Waiting::InLine);
+            self.arrived.push(now);
             Outcome::Waits
         }
     }
 
-    /// How long the first may be overtaken: not at all where connections are held for long.
-    fn overtaking(&self) -> u64 {
+    fn first(&self) -> Option<usize> {
+        self.waiting.iter().position(|waiting| *waiting == Waiting::InLine)
+    }
+
+    /// Whether the first may be overtaken: not where connections are held for long; for longer where cores
+    /// are no more than connections.
+    fn may_overtake(&self, now: u64) -> bool {
         let cores = available_parallelism().map_or(1, usize::from);
         let held_for = u128::from(self.between) * self.limit.min(cores) as u128;
-        if held_for < u128::from(self.overtaking) { self.overtaking } else { 0 }
+        let waited = self.first().map_or(0, |at| now - self.arrived[at]);
+        let patience = if self.limit < cores { 0 } else { self.overtaking.saturating_mul(25) };
+        let is_early = now - self.first_since < self.overtaking || waited < patience;
+        held_for < u128::from(self.overtaking) && is_early
     }
 
     pub(crate) fn give(&mut self, now: u64) {
@@ -157,15 +169,20 @@ impl Model {
         }
         if self.waiting[at] != Waiting::InLine {
             // It left the line when it was told. What was granted is counted as held by nobody else.
-            self.waiting.remove(at);
+            self.leave(at);
             return outcome;
         }
-        self.waiting.remove(at);
+        self.leave(at);
         if was_first {
             self.first_since = now;
         }
         self.settle(now);
         outcome
+    }
+
+    fn leave(&mut self, at: usize) {
+        self.waiting.remove(at);
+        self.arrived.remove(at);
     }
 
     /// Whether it is told: not if it was told something else.
@@ -194,10 +211,10 @@ impl Model {
 
     /// Room goes to the first at once; a connection when newcomers have had their time.
     fn settle(&mut self, now: u64) {
-        while let Some(at) = self.waiting.iter().position(|w| *w == Waiting::InLine) {
+        while let Some(at) = self.first() {
             if self.room() {
                 self.open += 1;
-            } else if self.free > 0 && now - self.first_since >= self.overtaking() {
+            } else if self.free > 0 && !self.may_overtake(now) {
                 self.free -= 1;
             } else {
                 return;
