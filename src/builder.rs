@@ -20,6 +20,7 @@ use crate::config::{Access, AfterRaw, Checkpoints, JournalMode, PoolConfig, Sync
 use crate::error::{BoxError, ConnectError, OpenError};
 use crate::ffi;
 use crate::file;
+use crate::group::Group;
 use crate::housekeeping::Housekeeping;
 use crate::log::Log;
 use crate::metrics::{PageCache, PoolMetrics, PoolName, Publish};
@@ -334,6 +335,8 @@ impl Builder {
         for role in std::iter::once(&readers).chain(&writer) {
             name.publish_with_all(role.publisher());
         }
+        let group = Arc::new(Group::new(recipe.config.max_waiters, Arc::clone(&recipe.metrics)));
+        name.publish_with_all(Arc::downgrade(&group) as Weak<dyn Publish>);
         name.publish_with_all(Arc::downgrade(&recipe) as Weak<dyn Publish>);
         let weak =
             std::iter::once(&readers).chain(&writer).map(checkout::RolePool::downgrade).collect();
@@ -343,10 +346,13 @@ impl Builder {
             }
             OpenError::Thread { source }
         };
-        let watched = Arc::downgrade(&recipe);
+        let watched = (Arc::downgrade(&recipe), Arc::downgrade(&group));
         let each_second = move || {
-            if let Some(recipe) = watched.upgrade() {
+            if let Some(recipe) = watched.0.upgrade() {
                 recipe.look_at_views();
+            }
+            if let Some(group) = watched.1.upgrade() {
+                group.publish();
             }
         };
         let housekeeping = Housekeeping::start(weak, refilled, each_second).map_err(no_thread)?;
@@ -357,7 +363,7 @@ impl Builder {
             }
             _ => None,
         };
-        Ok(Pool::new(readers, writer, recipe, housekeeping, checkpoints, name))
+        Ok(Pool::new(readers, writer, group, recipe, housekeeping, checkpoints, name))
     }
 }
 

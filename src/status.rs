@@ -28,8 +28,8 @@ pub struct PoolStatus {
     pub read: RoleStatus,
     /// The writing connection; `None` for a pool opened with `access = "read-only"`.
     pub write: Option<RoleStatus>,
-    /// How many callers are in [`group_commit`](crate::Pool::group_commit): waiting, or being served.
-    pub group_commit: usize,
+    /// The callers of [`group_commit`](crate::Pool::group_commit).
+    pub group_commit: GroupStatus,
 }
 
 /// The connections of one role.
@@ -57,6 +57,24 @@ pub struct RoleStatus {
     pub last_connect_error: Option<String>,
 }
 
+/// The callers of group commit.
+///
+/// ```
+/// let pool = tenure::testing::temporary()?;
+/// let group = pool.status().group_commit;
+/// assert_eq!((group.callers, group.waiting.len()), (0, 0));
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct GroupStatus {
+    /// How many are inside, those that wait among them.
+    pub callers: usize,
+    /// Who waits for a transaction to share, in the order in which they will be served. The one who leads
+    /// the next waits for the writer like anyone, among [`RoleStatus::waiting`].
+    pub waiting: Vec<Waiter>,
+}
+
 /// Somebody who holds a connection.
 ///
 /// ```
@@ -82,7 +100,7 @@ pub struct Holder {
     pub detached: bool,
 }
 
-/// Somebody who waits for a connection.
+/// Somebody who waits for a connection, or for a transaction to share.
 ///
 /// ```
 /// let pool = tenure::testing::temporary()?;
@@ -94,7 +112,7 @@ pub struct Holder {
 pub struct Waiter {
     /// The thread's name, or its id when it has none.
     pub thread: String,
-    /// `file:line:column` of the checkout.
+    /// `file:line:column` of the call.
     pub place: String,
     /// For how long so far; serialised in seconds as `waited_seconds`.
     #[serde(rename = "waited_seconds", serialize_with = "seconds")]
@@ -120,11 +138,19 @@ impl fmt::Display for PoolStatus {
             Some(write) => write_role(f, "write", write)?,
             None => writeln!(f, "  write: none, the pool is read-only")?,
         }
-        if self.group_commit > 0 {
-            writeln!(f, "  group commit: {} waiting or being served", self.group_commit)?;
+        let GroupStatus { callers, waiting } = &self.group_commit;
+        if *callers > 0 {
+            writeln!(f, "  group commit: {callers} callers, {} waiting", waiting.len())?;
         }
-        Ok(())
+        write_waiting(f, waiting)
     }
+}
+
+fn write_waiting(f: &mut fmt::Formatter<'_>, waiting: &[Waiter]) -> fmt::Result {
+    for Waiter { thread, place, waited } in waiting {
+        writeln!(f, "    thread `{thread}` waiting {waited:.1?} at {place}")?;
+    }
+    Ok(())
 }
 
 fn write_role(f: &mut fmt::Formatter<'_>, name: &str, role: &RoleStatus) -> fmt::Result {
@@ -139,13 +165,7 @@ fn write_role(f: &mut fmt::Formatter<'_>, name: &str, role: &RoleStatus) -> fmt:
         let (held, name, place) = (holder.held, holder.name(), &holder.place);
         writeln!(f, "    held {held:.1?} by {name} at {place}{detached}")?;
     }
-    for waiter in &role.waiting {
-        writeln!(
-            f,
-            "    thread `{}` waiting {:.1?} at {}",
-            waiter.thread, waiter.waited, waiter.place
-        )?;
-    }
+    write_waiting(f, &role.waiting)?;
     if let Some(error) = &role.last_connect_error {
         writeln!(f, "    last connection could not be opened: {error}")?;
     }

@@ -480,7 +480,7 @@ fn group_pool() -> Pool {
 }
 
 fn until_inside(pool: &Pool, callers: usize) {
-    while pool.status().group_commit < callers {
+    while pool.status().group_commit.callers < callers {
         thread::yield_now();
     }
 }
@@ -511,7 +511,7 @@ fn a_closure_of_a_group_that_forks_leaves_the_group_to_its_parent() {
         if let Ok(mut child) = in_child.try_recv() {
             child.check("result", matches!(result, Err(Error::Commit(CommitError::Forked))));
             child.check("again", leading.group_commit(|_| Ok(())).is_err());
-            child.check("nobody", leading.status().group_commit == 0);
+            child.check("nobody", leading.status().group_commit.callers == 0);
             child.check("nothing is dropped", DROPPED.load(Ordering::Relaxed) == 0);
             child.done()
         }

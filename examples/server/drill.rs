@@ -85,6 +85,7 @@ fn saturation(pool: &Pool, until: Until<'_>) {
         }
         for _ in 0..3 {
             scope.spawn(|| while pool.write().is_ok_and(|_held| until.pause(20)) {});
+            scope.spawn(|| while pool.group_commit(|_| Ok(())).is_ok() && until.pause(1) {});
         }
     });
 }

@@ -20,6 +20,7 @@
 
 mod queue;
 mod request;
+mod seen;
 mod yielding;
 
 use std::mem;
@@ -27,9 +28,9 @@ use std::panic::{Location, resume_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-pub(crate) use self::queue::GroupQueue;
 use self::queue::{Place, Refused};
 use self::request::{Ended, Job, Request, Told};
+pub(crate) use self::seen::Group;
 use crate::checkout::{holds_any, sync};
 use crate::error::{CheckoutErrorKind, CommitError, Error};
 use crate::metrics::GroupOutcome;
@@ -230,10 +231,10 @@ impl Pool {
         place: Place,
         deadline: Option<Instant>,
     ) -> Result<(), Error> {
-        let mut writer = self.write_until(deadline, own.place())?;
+        let mut writer = self.write_until(deadline, own.caller().place)?;
         let mut batch = Batch::begin(&mut writer)?;
         let began = Instant::now();
-        let waited = began.saturating_duration_since(own.since());
+        let waited = began.saturating_duration_since(own.caller().since);
         let (most, longest) =
             (self.config().group_commit_max_size, self.config().group_commit_max_time);
         let mut members = Members { all: Vec::new() };
@@ -318,7 +319,7 @@ impl Members {
     fn run(&mut self, batch: &mut Batch<'_>, job: Arc<dyn Job>) {
         self.all.push(Member { job: Arc::clone(&job), standing: Standing::Failed });
         let mut ended = Ended::WithPanic;
-        let part = batch.run(job.place(), |savepoint| {
+        let part = batch.run(job.caller().place, |savepoint| {
             ended = job.run(savepoint);
             ended == Ended::Well
         });

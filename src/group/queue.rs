@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::request::Job;
+use super::request::{Caller, Job};
 use super::sync::{Condvar, Mutex};
 use super::yielding::Yielding;
 
@@ -68,7 +68,7 @@ pub(crate) struct GroupQueue {
 
 impl GroupQueue {
     /// At most so many may wait.
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self {
             limit,
             state: Mutex::new(State::default()),
@@ -164,14 +164,24 @@ impl GroupQueue {
         }
     }
 
+    /// Who waits for a transaction and has not been told to lead one, in order.
+    pub(super) fn waiting(&self) -> Vec<Caller> {
+        self.state.lock().waiting.iter().map(|job| job.caller().clone()).collect()
+    }
+
+    /// How many those are.
+    pub(super) fn waiting_count(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+
     /// How many callers are inside.
-    pub(crate) fn inside(&self) -> usize {
+    pub(super) fn inside(&self) -> usize {
         let state = self.state.lock();
         state.sharing + state.alone
     }
 
     /// Lets nobody in any more, and waits for those inside until the deadline.
-    pub(crate) fn close(&self, deadline: Option<Instant>) {
+    pub(super) fn close(&self, deadline: Option<Instant>) {
         let mut state = self.state.lock();
         state.closed = true;
         let mut passed = false;

@@ -6,7 +6,7 @@
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread;
+use std::thread::{self, Thread};
 use std::time::Instant;
 
 use super::sync::{Condvar, Mutex};
@@ -22,11 +22,17 @@ pub(super) enum Ended {
     WithPanic,
 }
 
+/// Who has called.
+#[derive(Clone)]
+pub(super) struct Caller {
+    pub(super) thread: Thread,
+    pub(super) place: Place,
+    pub(super) since: Instant,
+}
+
 /// A request, whatever its types.
 pub(super) trait Job: Send + Sync {
-    fn place(&self) -> Place;
-
-    fn since(&self) -> Instant;
+    fn caller(&self) -> &Caller;
 
     /// Tells the caller to lead; `false` = it has given up.
     fn appoint(&self) -> bool;
@@ -79,8 +85,7 @@ pub(super) struct Request<F, T, E> {
     /// Never held while code of the application runs.
     state: Mutex<State<F, T, E>>,
     told: Condvar,
-    place: Place,
-    since: Instant,
+    caller: Caller,
     span: tracing::Span,
 }
 
@@ -89,8 +94,7 @@ impl<F, T, E> Request<F, T, E> {
         Self {
             state: Mutex::new(State::Waiting(work)),
             told: Condvar::new(),
-            place,
-            since,
+            caller: Caller { thread: thread::current(), place, since },
             span: tracing::Span::current(),
         }
     }
@@ -139,12 +143,8 @@ where
     T: Send,
     E: From<Error> + Send,
 {
-    fn place(&self) -> Place {
-        self.place
-    }
-
-    fn since(&self) -> Instant {
-        self.since
+    fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     fn appoint(&self) -> bool {

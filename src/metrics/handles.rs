@@ -241,15 +241,19 @@ pub(crate) struct GroupMetrics {
     commits: Vec<Counter>,
     size: Histogram,
     wait: Histogram,
+    waiters: Gauge,
 }
 
 impl GroupMetrics {
     fn new(pool: &str) -> Self {
+        let waiters = gauge!("tenure_group_commit_waiters", "pool" => pool.to_owned());
+        waiters.set(0.0);
         let commits = |outcome: &&'static str| counter!("tenure_group_commits_total", "pool" => pool.to_owned(), "outcome" => *outcome);
         Self {
             commits: GroupOutcome::NAMES.iter().map(commits).collect(),
             size: histogram!("tenure_group_commit_size", "pool" => pool.to_owned()),
             wait: histogram!("tenure_group_commit_wait_seconds", "pool" => pool.to_owned()),
+            waiters,
         }
     }
 
@@ -263,6 +267,11 @@ impl GroupMetrics {
 
     pub(crate) fn waited(&self, waited: Duration) {
         self.wait.record(waited);
+    }
+
+    /// So many wait now.
+    pub(crate) fn waiting(&self, callers: usize) {
+        self.waiters.set(callers as f64);
     }
 }
 

@@ -241,6 +241,14 @@ pub const METRICS: &[Metric] = &[
         advice: "Rising: the writer is held by others, or closures are slow.",
     },
     Metric {
+        name: "tenure_group_commit_waiters",
+        kind: MetricKind::Gauge,
+        unit: Unit::Count,
+        labels: &[],
+        help: "Callers of group_commit that wait for a transaction to share now.",
+        advice: "Far above `group_commit_max_size` for long: the writer is held by others, or the disk is slow. `Pool::status` names them.",
+    },
+    Metric {
         name: "tenure_busy_wait_seconds",
         kind: MetricKind::Histogram,
         unit: Unit::Seconds,

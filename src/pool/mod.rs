@@ -19,9 +19,9 @@ use crate::checkout;
 use crate::config::PoolConfig;
 use crate::error::{CloseError, OpenError, ResizeError};
 use crate::fork::Birthplace;
-use crate::group::GroupQueue;
+use crate::group::Group;
 use crate::housekeeping::Housekeeping;
-use crate::metrics::{GroupMetrics, PoolName};
+use crate::metrics::{GroupMetrics, PoolName, Publish as _};
 use crate::sqlite::{Checkpointing, Manager, Recipe};
 use crate::status::PoolStatus;
 
@@ -56,7 +56,7 @@ struct Inner {
     readers: checkout::RolePool<Manager>,
     /// `None` with `access = "read-only"`.
     writer: Option<checkout::RolePool<Manager>>,
-    group: GroupQueue,
+    group: Arc<Group>,
     recipe: Arc<Recipe>,
     _housekeeping: Housekeeping,
     /// `None` when SQLite checkpoints by itself, or nothing is to be checkpointed.
@@ -106,6 +106,7 @@ impl Pool {
     pub(crate) fn new(
         readers: checkout::RolePool<Manager>,
         writer: Option<checkout::RolePool<Manager>>,
+        group: Arc<Group>,
         recipe: Arc<Recipe>,
         housekeeping: Housekeeping,
         checkpointing: Option<Checkpointing>,
@@ -114,7 +115,7 @@ impl Pool {
         let inner = Inner {
             readers,
             writer,
-            group: GroupQueue::new(recipe.config.max_waiters),
+            group,
             recipe,
             _housekeeping: housekeeping,
             checkpointing,
@@ -170,7 +171,7 @@ impl Pool {
 
 /// For the layer itself.
 impl Pool {
-    pub(crate) fn group(&self) -> &GroupQueue {
+    pub(crate) fn group(&self) -> &Group {
         &self.inner.group
     }
 
@@ -264,6 +265,7 @@ impl Pool {
         let write = self.inner.writer.as_ref().map_or(Ok(()), held);
         let read = held(&self.inner.readers);
         let checkpoints_ended = self.inner.checkpoints_ended(deadline);
+        self.inner.group.publish();
         self.inner.recipe.publish_metrics();
         if write.is_ok() && read.is_ok() && checkpoints_ended {
             return Ok(());
@@ -293,6 +295,7 @@ impl Pool {
         if let Some(writer) = &self.inner.writer {
             writer.publish_metrics();
         }
+        self.inner.group.publish();
         if !self.is_forked() {
             self.inner.recipe.publish_metrics();
         }
@@ -312,8 +315,7 @@ impl Pool {
             name: self.name().to_owned(),
             read: self.inner.readers.status(),
             write: self.inner.writer.as_ref().map(checkout::RolePool::status),
-            // In a child nobody is, and the queue may have been locked when it was forked.
-            group_commit: if self.is_forked() { 0 } else { self.inner.group.inside() },
+            group_commit: self.inner.group.status(),
         }
     }
 

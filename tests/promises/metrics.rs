@@ -328,11 +328,18 @@ fn every_gauge_is_published_with_all_pools_and_shows_nothing_of_one_that_has_end
         snapshot.query_one("SELECT count(*) FROM task", [], |row| row.get::<_, i64>(0)).unwrap();
         scope.spawn(|| drop(pool.read().unwrap()));
         until("another waits", || pool.status().read.waiting.len() == 1);
+        let writer = pool.write().unwrap();
+        for _ in 0..2 {
+            scope.spawn(|| pool.group_commit(|_| Ok(())).unwrap());
+        }
+        until("one waits to lead and one to share", || {
+            pool.status().group_commit.waiting.len() == 1
+        });
         until("it is held for long", || {
             pool.status().read.held[0].held >= Duration::from_millis(20)
         });
         let page = pool.rendered_with_all();
-        drop(snapshot);
+        drop((snapshot, writer));
         drop(reader);
         page
     });
@@ -347,6 +354,7 @@ fn every_gauge_is_published_with_all_pools_and_shows_nothing_of_one_that_has_end
         "tenure_wal_bytes",
         "tenure_wal_frames",
         "tenure_oldest_snapshot_seconds",
+        "tenure_group_commit_waiters",
     ] {
         assert!(seen.iter().any(|seen| seen == name), "{name} in {page}");
     }

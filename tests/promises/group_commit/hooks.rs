@@ -199,7 +199,7 @@ fn values_that_panic_when_their_batch_is_aborted_hurt_their_own_caller_only() {
     let error = thread::spawn(move || {
         own.group_commit_with_error(|_| Err::<(), _>(Fails(Some(PanicsWhenDroppedToo))))
     });
-    until("it is in", || pool.status().group_commit == 4);
+    until("it is in", || pool.status().group_commit.callers == 4);
     let culprit = gathered.caller(|tx| {
         let owned = PanicsWhenDropped("culprit's hook");
         tx.on_commit(move || drop(owned));
@@ -231,7 +231,7 @@ fn a_conversion_of_the_error_that_panics_does_so_in_its_caller() {
     let leader = gathered.caller(writes("a"));
     let own = pool.pool.clone();
     let converts = thread::spawn(move || own.group_commit_with_error(|_| Ok::<_, Panics>(())));
-    until("it is in", || pool.status().group_commit == 2);
+    until("it is in", || pool.status().group_commit.callers == 2);
     let culprit = gathered.caller(|tx| {
         tx.execute_batch(
             "INSERT INTO task VALUES ('d'); INSERT OR ROLLBACK INTO task VALUES ('d')",

@@ -56,10 +56,12 @@ fn caller<T: Send + 'static>(
     pool: &Pool,
     work: impl FnOnce(&mut Savepoint<'_>) -> Result<T, Error> + Send + 'static,
 ) -> JoinHandle<Result<T, Error>> {
-    let before = pool.status().group_commit;
+    let before = pool.status().group_commit.callers;
     let own = pool.clone();
     let caller = thread::spawn(move || own.group_commit(work));
-    until("the caller is in", || pool.status().group_commit == before + 1 || caller.is_finished());
+    until("the caller is in", || {
+        pool.status().group_commit.callers == before + 1 || caller.is_finished()
+    });
     caller
 }
 

@@ -19,7 +19,7 @@ fn who_wait_share_one_commit_in_order_of_arrival_and_each_gets_its_own_result() 
     let pool = pool();
     let gathered = Gathered::on(&pool);
     let callers = ["a", "b", "c", "d"].map(|title| gathered.caller(writes(title)));
-    assert_eq!(pool.status().group_commit, 4);
+    assert_eq!(pool.status().group_commit.callers, 4);
     gathered.go();
     let results = callers.map(|caller| caller.join().unwrap().unwrap());
     assert_eq!(results, ["a", "b", "c", "d"]);
@@ -28,7 +28,7 @@ fn who_wait_share_one_commit_in_order_of_arrival_and_each_gets_its_own_result() 
     assert_eq!(pool.transactions("group", "commit"), 1.0);
     assert_eq!(ended(&pool, "commit"), 4.0);
     assert_eq!(pool.value("tenure_group_commit_wait_seconds_count", &[]), 1.0);
-    until("they have returned", || pool.status().group_commit == 0);
+    until("they have returned", || pool.status().group_commit.callers == 0);
     assert_eq!(pool.checkouts("write", "waited"), 1.0, "one has waited for the writer, for all");
 }
 
@@ -80,7 +80,7 @@ fn nobody_is_answered_before_commit() {
         thread::yield_now();
         assert!(!kept.is_finished() && !failing.is_finished() && !panicking.is_finished());
     }
-    assert_eq!(pool.status().group_commit, 4);
+    assert_eq!(pool.status().group_commit.callers, 4);
     go_on.send(()).unwrap();
     last.join().unwrap().unwrap();
     kept.join().unwrap().unwrap();
@@ -220,7 +220,7 @@ fn a_closure_runs_within_its_callers_span_and_so_do_its_hooks() {
                     span.in_scope(|| pool.group_commit(names))
                 })
             });
-            until("it is in", || gathered.pool.status().group_commit == number + 1);
+            until("it is in", || gathered.pool.status().group_commit.callers == number + 1);
             caller
         })
         .collect();

@@ -149,7 +149,10 @@ fn everything_at_once_is_exact() {
     assert_eq!(counted, told);
     assert_eq!(pool.transactions("immediate", "commit") as i64, get(&tally.plain));
     assert!(told.iter().all(|count| *count > 0) || length < Duration::from_secs(1), "{told:?}");
-    assert_eq!((pool.status().group_commit, pool.status().write.unwrap().held.len()), (0, 0));
+    assert_eq!(
+        (pool.status().group_commit.callers, pool.status().write.unwrap().held.len()),
+        (0, 0)
+    );
     let begun: i64 = told.iter().sum();
     let shared = pool.value("tenure_group_commit_size_sum", &[]) as i64;
     assert_eq!(shared, begun);

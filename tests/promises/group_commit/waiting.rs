@@ -59,7 +59,7 @@ fn a_deadline_that_passes_before_the_closure_began_takes_it_back() {
         assert!(text.contains("1 of 1 connections held"), "{text}");
         assert!(text.contains("import") && text.contains("waiting.rs"), "{text}");
     }
-    assert_eq!((pool.status().group_commit, ended(&pool, "not_begun")), (0, 3.0));
+    assert_eq!((pool.status().group_commit.callers, ended(&pool, "not_begun")), (0, 3.0));
     drop(writer);
     // The lead is not lost, and the queue is empty again.
     pool.group_commit(writes("a")).unwrap();
@@ -92,6 +92,42 @@ fn a_closure_that_was_begun_is_waited_for() {
 }
 
 #[test]
+fn who_waits_to_share_is_named() {
+    let pool = pool();
+    let gathered = Gathered::on(&pool);
+    let leader = gathered.caller(writes("leader"));
+    until("it waits for the writer", || pool.status().write.unwrap().waiting.len() == 1);
+    assert_eq!(pool.status().group_commit.waiting, []);
+    let named = |name: &str| {
+        let (own, inside) = (pool.clone(), pool.status().group_commit.callers);
+        let work = move || own.group_commit(|_| Ok(()));
+        let caller = thread::Builder::new().name(name.to_owned()).spawn(work).unwrap();
+        until("it is in", || pool.status().group_commit.callers == inside + 1);
+        caller
+    };
+    let callers = ["first", "second"].map(named);
+    let status = pool.status();
+    let waiting = &status.group_commit.waiting;
+    let threads: Vec<_> = waiting.iter().map(|waiter| &*waiter.thread).collect();
+    assert_eq!((status.group_commit.callers, &*threads), (3, &["first", "second"][..]));
+    assert!(waiting.iter().all(|waiter| waiter.place.contains("waiting.rs")), "{waiting:?}");
+    assert!(waiting[0].waited >= waiting[1].waited && !waiting[1].waited.is_zero());
+    let page = status.to_string();
+    assert!(
+        page.contains("group commit: 3 callers, 2 waiting\n    thread `first` waiting"),
+        "{page}"
+    );
+    pool.publish_metrics();
+    assert_eq!(pool.value("tenure_group_commit_waiters", &[]), 2.0);
+    gathered.go();
+    leader.join().unwrap().unwrap();
+    callers.into_iter().for_each(|caller| caller.join().unwrap().unwrap());
+    assert_eq!(pool.status().group_commit.waiting, []);
+    pool.publish_metrics();
+    assert_eq!(pool.value("tenure_group_commit_waiters", &[]), 0.0);
+}
+
+#[test]
 fn the_queue_is_bounded() {
     for most in [0, 1] {
         let pool = Recorded::with(builder().max_waiters(most));
@@ -99,7 +135,7 @@ fn the_queue_is_bounded() {
         let paused = Paused::begin(&pool, "long");
         let waiting: Vec<_> = (0..most).map(|_| caller(&pool, writes("waited"))).collect();
         let error = pool.group_commit(|_| Ok(())).unwrap_err();
-        assert_eq!(pool.status().group_commit, most + 1);
+        assert_eq!(pool.status().group_commit.callers, most + 1);
         let text = error.to_string();
         assert_eq!(checkout_refusal(Err::<(), _>(error)), CheckoutErrorKind::Overloaded, "{text}");
         assert!(text.contains(&format!("{most} threads wait already (`max_waiters`)")), "{text}");
@@ -161,9 +197,9 @@ fn who_holds_a_reader_shares_with_nobody_and_is_in_nobodys_way() {
         assert_eq!(ran_on.unwrap(), thread::current().id());
     });
     until("both wait for the writer", || pool.status().write.unwrap().waiting.len() == 2);
-    assert_eq!(pool.status().group_commit, 2);
+    assert_eq!(pool.status().group_commit.callers, 2);
     let page = pool.status().to_string();
-    assert!(page.contains("group commit: 2 waiting or being served"), "{page}");
+    assert!(page.contains("group commit: 2 callers, 0 waiting"), "{page}");
     let also_shared = gathered.caller(writes("too"));
     gathered.go();
     for caller in [shared, also_shared] {
@@ -221,14 +257,14 @@ fn closing_serves_whom_it_has_let_in_and_nobody_else() {
     until("it has begun to close", || {
         pool.try_read().is_err_and(|error| error.kind() == CheckoutErrorKind::Closed)
     });
-    assert_eq!((pool.status().group_commit, closing.is_finished()), (3, false));
+    assert_eq!((pool.status().group_commit.callers, closing.is_finished()), (3, false));
     assert_eq!(first.end().unwrap(), "a");
     for (other, title) in others.into_iter().zip(["b", "c"]) {
         assert_eq!(other.join().unwrap().unwrap(), title);
     }
     closing.join().unwrap().unwrap();
     assert_eq!(checkout_refusal(pool.group_commit(|_| Ok(()))), CheckoutErrorKind::Closed);
-    assert_eq!((ended(&pool, "commit"), pool.status().group_commit), (3.0, 0));
+    assert_eq!((ended(&pool, "commit"), pool.status().group_commit.callers), (3.0, 0));
 }
 
 #[test]
