@@ -84,8 +84,10 @@ pub struct PoolConfig {
     pub access: Access,
     /// Create the file when it is missing.
     pub create: bool,
-    /// The most query-only connections; `None` = two per core, at least 4 and at most 16. The pool keeps two
-    /// file descriptors for each, and six more.
+    /// The most query-only connections; `None` = two per core, at least 4 and at most 16. As many as there are
+    /// threads that read are faster if their page caches do not share a lock (`mmap_size_mib`, or SQLite
+    /// built without `SQLITE_ENABLE_MEMORY_MANAGEMENT`), and slower if they do. The pool keeps two file
+    /// descriptors for each, and six more.
     pub readers: Option<usize>,
     /// The longest wait for a connection of the pool.
     #[serde(with = "humantime_serde")]

@@ -18,6 +18,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// What the documentation recommends to who reads more than fits into the page caches.
 const RECOMMENDED_MMAP_MIB: u32 = 256;
 
+/// One for each thread that reads, and one more.
+const RECOMMENDED_READERS: usize = 16;
+
 /// More than a window can write.
 const APPENDING_MIB: u32 = 65_536;
 
@@ -53,18 +56,21 @@ impl Tenure {
             "tenure" | "plain" => {}
             _ => anyhow::bail!("no variant is named {variant}"),
         }
-        if let Some(connections) = recipe.connections {
-            builder = builder.readers(connections);
-        }
         match recipe.settings {
             // The other pragmas that are equal for all are tenure's defaults.
             Settings::Equal(Synchronous::Normal) => {
                 builder = builder.synchronous(tenure::Synchronous::Normal);
             }
             Settings::Recommended => {
-                builder = builder.mmap_size_mib(RECOMMENDED_MMAP_MIB).cell_size_check(false);
+                builder = builder
+                    .mmap_size_mib(RECOMMENDED_MMAP_MIB)
+                    .cell_size_check(false)
+                    .readers(RECOMMENDED_READERS);
             }
             Settings::Equal(Synchronous::Full) | Settings::Default => {}
+        }
+        if let Some(connections) = recipe.connections {
+            builder = builder.readers(connections);
         }
         let keeps_statements = recipe.settings != Settings::Default;
         Ok(Self { pool: builder.open()?, writing, keeps_statements })
