@@ -233,6 +233,12 @@ impl<W: Watch> Handle<W> {
         self.statements.take(sql)
     }
 
+    /// As [`cached`](Self::cached), if it was kept as one that only reads and changes rows.
+    #[inline]
+    pub(crate) fn cached_only_rows(&self, sql: &str) -> Option<CachedStatement<'_>> {
+        self.statements.take_only_rows(sql)
+    }
+
     /// Whether a statement of the cache is in use, or was forgotten.
     #[inline]
     pub(crate) fn has_cached_out(&self) -> bool {
@@ -245,13 +251,18 @@ impl<W: Watch> Handle<W> {
         self.statements.write_off();
     }
 
-    /// Prepares a statement that is kept for this text when it is dropped.
+    /// Prepares a statement that is kept for this text when it is dropped. `only_rows` is what the caller
+    /// knows of it, for [`cached_only_rows`](Self::cached_only_rows).
     ///
     /// # Errors
     ///
     /// When the SQL is wrong.
     #[cold]
-    pub(crate) fn prepare_to_keep(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
+    pub(crate) fn prepare_to_keep(
+        &self,
+        sql: &str,
+        only_rows: bool,
+    ) -> rusqlite::Result<CachedStatement<'_>> {
         let statement = self.prepare_with_flags(sql, PrepFlags::SQLITE_PREPARE_PERSISTENT)?;
         // A text without a statement (a comment) has nothing to keep. That it has no text again is the
         // one way to learn it from `rusqlite`.
@@ -259,7 +270,7 @@ impl<W: Watch> Handle<W> {
             return Ok(self.statements.do_not_keep(statement));
         }
         // SAFETY: it was prepared by the connection that has the cache, from this text, and is one.
-        Ok(unsafe { self.statements.keep(sql, statement) })
+        Ok(unsafe { self.statements.keep(sql, only_rows, statement) })
     }
 
     /// Runs one of the pool's own statements.

@@ -22,6 +22,8 @@ use rusqlite::Statement;
 /// Where a statement is while nobody uses it.
 struct Place {
     text: Rc<str>,
+    /// What its user has said of the text.
+    only_rows: bool,
     statement: Cell<Option<Statement<'static>>>,
 }
 
@@ -40,13 +42,25 @@ impl StatementCache {
     /// Lends the statement of this text, if there is one that nobody uses.
     #[inline]
     pub(super) fn take(&self, sql: &str) -> Option<CachedStatement<'_>> {
+        self.take_if(sql, |_| true)
+    }
+
+    /// As [`take`](Self::take), of those only that were said to read and change rows.
+    #[inline]
+    pub(super) fn take_only_rows(&self, sql: &str) -> Option<CachedStatement<'_>> {
+        self.take_if(sql, |place| place.only_rows)
+    }
+
+    #[inline]
+    fn take_if(&self, sql: &str, which: impl Fn(&Place) -> bool) -> Option<CachedStatement<'_>> {
         let mut places = self.places.borrow_mut();
-        let place = places.get(sql)?;
+        let place = places.get(sql).filter(|place| which(place))?;
         let statement = place.statement.take()?;
         Some(self.lend(statement, Some(Rc::clone(place))))
     }
 
-    /// Lends a new statement, to be kept when it comes back.
+    /// Lends a new statement, to be kept when it comes back. `only_rows` = it does no more than read and
+    /// change rows.
     ///
     /// # Safety
     ///
@@ -54,9 +68,10 @@ impl StatementCache {
     pub(super) unsafe fn keep<'c>(
         &'c self,
         sql: &str,
+        only_rows: bool,
         statement: Statement<'c>,
     ) -> CachedStatement<'c> {
-        let place = Place { text: sql.into(), statement: Cell::new(None) };
+        let place = Place { text: sql.into(), only_rows, statement: Cell::new(None) };
         self.lend(statement, Some(Rc::new(place)))
     }
 

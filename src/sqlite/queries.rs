@@ -101,7 +101,13 @@ impl ReadSession {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn prepare_cached(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
-        self.sql(sql, |_| self.cached_statement(sql))
+        self.begin_statement()?;
+        if let Some(statement) = self.kept(sql) {
+            self.notice_timeout();
+            return Ok(statement);
+        }
+        self.admit(sql_text::effect(sql))?;
+        self.watched_use(|_| self.cached_statement(sql))
     }
 
     /// Runs a query and maps its first row. See [`rusqlite::Connection::query_row`].
@@ -379,15 +385,26 @@ impl ReadSession {
         sql: &str,
         work: impl FnOnce(&mut Statement<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let keep = sql.len() <= LONGEST_KEPT
-            && sql_text::is_about_rows(sql)
-            && self.suspicion.get() != Suspicion::Raw;
-        if !keep {
-            return self.sql(sql, |connection| work(&mut connection.prepare(sql)?));
-        }
-        // It has no effect that would have to be admitted.
         self.begin_statement()?;
-        self.watched_use(|_| work(self.cached_statement(sql)?.statement()))
+        // What only reads or changes rows has no effect that would have to be admitted.
+        let is_raw = self.suspicion.get() == Suspicion::Raw;
+        if !is_raw && let Some(mut statement) = self.kept(sql) {
+            return self.watched_use(|_| work(statement.statement()));
+        }
+        if !is_raw && sql.len() <= LONGEST_KEPT && sql_text::is_about_rows(sql) {
+            return self.watched_use(|_| work(self.cached_statement(sql)?.statement()));
+        }
+        self.admit(sql_text::effect(sql))?;
+        self.watched_use(|connection| work(&mut connection.prepare(sql)?))
+    }
+
+    /// The statement of a text that is known to do no more than read or change rows, if it was kept: its
+    /// words need not be looked at again.
+    #[inline]
+    fn kept(&self, sql: &str) -> Option<CachedStatement<'_>> {
+        let statement = self.connection.cached_only_rows(sql.trim_ascii())?;
+        self.statements.count(CacheResult::Hit);
+        Some(statement)
     }
 
     fn cached_statement(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
@@ -397,14 +414,17 @@ impl ReadSession {
             self.statements.count(CacheResult::Hit);
             return Ok(statement);
         }
-        let statement = self.connection.prepare_to_keep(sql)?;
+        let statement = self.connection.prepare_to_keep(sql, sql_text::is_about_rows(sql))?;
         self.statements.count(CacheResult::Miss);
         Ok(statement)
     }
 
     /// As [`cached_statement`](Self::cached_statement), for the pool's own: it does not count.
     pub(super) fn own_statement(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
-        self.connection.cached(sql).map_or_else(|| self.connection.prepare_to_keep(sql), Ok)
+        match self.connection.cached(sql) {
+            Some(statement) => Ok(statement),
+            None => self.connection.prepare_to_keep(sql, sql_text::is_about_rows(sql)),
+        }
     }
 
     /// Has SQLite look whether another connection has changed the schema. Statements do that by

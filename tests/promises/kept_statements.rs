@@ -73,6 +73,23 @@ fn what_acts_when_it_is_prepared_or_is_long_is_prepared_each_time() {
 }
 
 #[test]
+fn what_does_more_than_change_rows_is_judged_each_time_though_it_was_kept() {
+    let pool = pool(Pool::builder());
+    let mut writer = pool.write().unwrap();
+    for sql in ["COMMIT", "ROLLBACK"] {
+        drop(writer.prepare_cached(sql).unwrap());
+        let tx = writer.transaction().unwrap();
+        tx.execute("INSERT INTO task VALUES (2)", []).unwrap();
+        for refused in [tx.prepare_cached(sql).map(drop), tx.execute(sql, []).map(drop)] {
+            assert!(refused.unwrap_err().to_string().contains("begin or end a transaction"));
+        }
+        tx.rollback().unwrap();
+    }
+    drop(writer);
+    assert_eq!(requests(&pool, "write"), (1.0, 3.0), "the INSERT is found, the others were kept");
+}
+
+#[test]
 fn values_of_one_run_are_not_those_of_the_next() {
     let pool = pool(Pool::builder());
     let reader = pool.read().unwrap();
