@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags};
 use tempfile::TempPath;
 
 use crate::error::BackupError;
-use crate::file::companions;
+use crate::file::{companions, is_companion};
 use crate::pool::Pool;
 
 /// How far a backup is.
@@ -127,6 +127,11 @@ fn place(path: &Path) -> Result<(PathBuf, PathBuf), BackupError> {
     };
     let directory = fs::canonicalize(directory).map_err(failed)?;
     let path = directory.join(name);
+    if is_companion(&path) {
+        let message =
+            "SQLite would take it for the journal of the database beside it, and remove it";
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, message)));
+    }
     for there in std::iter::once(path.clone()).chain(companions(&path)) {
         if fs::symlink_metadata(&there).is_ok() {
             return Err(BackupError::AlreadyThere { path: there });

@@ -9,6 +9,7 @@
 //! SQLite answers most of what is looked for here with one error, "unable to open database file", and
 //! some of it with nothing at all until the data is gone.
 
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -34,14 +35,35 @@ pub(crate) fn companions(path: &Path) -> impl Iterator<Item = PathBuf> {
     })
 }
 
+fn is_in_memory(path: &Path) -> bool {
+    let name = path.as_os_str().as_encoded_bytes().trim_ascii();
+    name.is_empty() || name == b":memory:"
+}
+
+fn is_uri(path: &Path) -> bool {
+    let name = path.as_os_str().as_encoded_bytes();
+    [&b"file:"[..], b"sqlite:"].iter().any(|scheme| name.starts_with(scheme))
+}
+
+/// Whether it is a name of another kind than a file's, which is to be refused as it stands.
+pub(crate) fn is_no_file(path: &Path) -> bool {
+    is_in_memory(path) || is_uri(path)
+}
+
+/// Whether SQLite would take what is at this path for its own, of a database that is beside it.
+pub(crate) fn is_companion(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let mut databases = COMPANIONS.iter().filter_map(|suffix| name.strip_suffix(suffix));
+    databases.any(|database| path.with_file_name(database).exists())
+}
+
 /// The absolute path of the file, which exists and looks usable when this returns.
 pub(crate) fn locate(config: &PoolConfig) -> Result<PathBuf, OpenError> {
     let path = config.database.as_deref().ok_or_else(ConfigError::no_database)?;
-    let name = path.as_os_str().as_encoded_bytes().trim_ascii();
-    if name.is_empty() || name == b":memory:" {
+    if is_in_memory(path) {
         return Err(OpenError::InMemory);
     }
-    if path.as_os_str().as_encoded_bytes().starts_with(b"file:") {
+    if is_uri(path) {
         return Err(problem(path, FileProblem::Uri));
     }
     if path.as_os_str().as_encoded_bytes().contains(&0) {

@@ -101,7 +101,7 @@ impl Builder {
 
     /// For how long newcomers may overtake the first waiter, as long as connections come back often: on each
     /// core one in that time. Where there are as many connections as cores, or more, they may also overtake
-    /// one that has waited for less than 25 times as long in all. Zero = never.
+    /// one that has waited for less than 25 times as long in all, and less than 2 ms. Zero = never.
     ///
     /// ```
     /// let builder = tenure::checkout::Builder::default().overtaking(std::time::Duration::ZERO);

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::file;
+
 pub use self::error::{ConfigError, ConfigFault};
 
 /// Everything about a pool that can be written in a file.
@@ -110,8 +112,8 @@ pub struct PoolConfig {
     /// held for longer nobody overtakes. More of it is more throughput where holds are short, for each
     /// turn that is given to a sleeping thread costs ten microseconds and more, and longer waits. Where
     /// there are as many connections of a role as cores, or more, newcomers may also overtake a waiter that
-    /// has waited for less than 25 times as long in all (1.75 ms by default): it has to wait for a core in
-    /// any case. Zero = strict order of arrival always.
+    /// has waited for less than 25 times as long in all (1.75 ms by default), and less than 2 ms: where
+    /// holders compute it has to wait for a core in any case. Zero = strict order of arrival always.
     #[serde(with = "humantime_serde")]
     pub overtaking: Duration,
     /// One hold in so many is timed, for `tenure_hold_seconds`; 0 = none, 1 = every one. Of more than
@@ -259,7 +261,9 @@ impl PoolConfig {
         let text =
             std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, error))?;
         let mut config = Self::from_toml_str(&text).map_err(|error| error.in_file(path))?;
-        if let (Some(database), Some(directory)) = (&mut config.database, path.parent()) {
+        let names_a_file = |database: &PathBuf| !file::is_no_file(database);
+        let database = config.database.as_mut().filter(|database| names_a_file(database));
+        if let (Some(database), Some(directory)) = (database, path.parent()) {
             *database = directory.join(&*database);
         }
         Ok(config)

@@ -178,6 +178,12 @@ impl<W: Watch> Handle<W> {
         }
     }
 
+    /// Whether a statement that was made from SQL is in the middle of its rows.
+    pub(crate) fn is_running(&self) -> bool {
+        let (connection, at) = (self.raw(), ptr::null_mut());
+        Running { connection, at, which: Which::WithText }.next().is_some()
+    }
+
     /// Whether a statement is in the middle of its rows that would keep a transaction from its end.
     pub(crate) fn is_held_up(&self) -> bool {
         let (connection, at) = (self.raw(), ptr::null_mut());

@@ -210,6 +210,11 @@ impl PoolMetrics {
         self.refused_for_damage[role].increment(1);
     }
 
+    /// Or the pool is gone.
+    pub(crate) fn not_damaged(&self) {
+        self.damaged.set(0.0);
+    }
+
     pub(crate) fn damaged(&self) {
         self.damaged.set(1.0);
     }

@@ -159,7 +159,7 @@ fn run_part(
     savepoint.cut_interrupts();
     savepoint.handle().forget_interrupt();
     savepoint.reset_forgotten_statements();
-    let is_gone = savepoint.is_autocommit();
+    let is_gone = savepoint.has_lost_transaction() || savepoint.is_autocommit();
     let refusal = if keep { deferred_violation(&savepoint) } else { None };
     let keep = keep && refusal.is_none();
     let ended = catch_unwind(AssertUnwindSafe(|| match keep {

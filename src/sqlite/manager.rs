@@ -183,6 +183,7 @@ impl Drop for Recipe {
     fn drop(&mut self) {
         self.metrics.oldest_snapshot(Duration::ZERO);
         self.metrics.wal(0, 0, 0);
+        self.metrics.not_damaged();
     }
 }
 

@@ -47,7 +47,8 @@ impl ReadSession {
     ///
     /// # Errors
     ///
-    /// When the SQL is wrong.
+    /// When the SQL is wrong, or sets a savepoint in a transaction: that is for
+    /// [`Transaction::savepoint`](crate::Transaction::savepoint), or to be executed at once.
     ///
     /// ```
     /// let pool = tenure::testing::temporary()?;
@@ -58,7 +59,7 @@ impl ReadSession {
     /// ```
     pub fn prepare(&self, sql: &str) -> rusqlite::Result<Statement<'_>> {
         self.statement_lent.set(true);
-        self.sql(sql, |connection| connection.prepare(sql))
+        self.prepare_sql(sql, |connection| connection.prepare(sql))
     }
 
     /// Prepares a statement with flags. See [`rusqlite::Connection::prepare_with_flags`].
@@ -81,7 +82,7 @@ impl ReadSession {
         flags: PrepFlags,
     ) -> rusqlite::Result<Statement<'_>> {
         self.statement_lent.set(true);
-        self.sql(sql, |connection| connection.prepare_with_flags(sql, flags))
+        self.prepare_sql(sql, |connection| connection.prepare_with_flags(sql, flags))
     }
 
     /// Prepares a statement, or takes it from this connection's cache (about ten times cheaper).
@@ -106,8 +107,7 @@ impl ReadSession {
             self.notice_timeout();
             return Ok(statement);
         }
-        self.admit(sql_text::effect(sql))?;
-        self.watched_use(|_| self.cached_statement(sql))
+        self.prepare_sql(sql, |_| self.cached_statement(sql))
     }
 
     /// Runs a query and maps its first row. See [`rusqlite::Connection::query_row`].

@@ -30,24 +30,13 @@ pub(super) enum Suspicion {
 }
 
 impl ReadSession {
-    /// Runs a statement of the caller's.
-    pub(super) fn sql<'s, T, E: From<rusqlite::Error>>(
-        &'s self,
-        sql: &str,
-        work: impl FnOnce(&'s Connection) -> Result<T, E>,
-    ) -> Result<T, E> {
-        self.begin_statement()?;
-        self.admit(sql_text::effect(sql))?;
-        self.watched_use(work)
-    }
-
     /// Whether a statement of the caller's may be run here and now.
     pub(super) fn begin_statement(&self) -> rusqlite::Result<()> {
         self.begin_use()?;
         if let Some(damage) = self.recipe.damage.get() {
             return Err(failure(damage.code(), &damage.to_string()));
         }
-        if self.in_transaction.get() && self.connection.is_autocommit() {
+        if self.has_lost_transaction() {
             return Err(refused(
                 "the transaction is over: SQLite rolled it back after an error (ON CONFLICT ROLLBACK, \
                  disk full, I/O error), or rusqlite() was used to end it; what is run now would be \
@@ -55,6 +44,31 @@ impl ReadSession {
             ));
         }
         Ok(())
+    }
+
+    /// Whether the transaction of this crate that is open is gone. After SQLite has rolled it back a
+    /// statement that was prepared before may have begun another.
+    pub(super) fn has_lost_transaction(&self) -> bool {
+        self.in_transaction.get()
+            && (self.connection.is_autocommit() || self.rolled_back_for.get() != 0)
+    }
+
+    /// Prepares a statement of the caller's, which will be run out of sight.
+    pub(super) fn prepare_sql<'s, T>(
+        &'s self,
+        sql: &str,
+        prepare: impl FnOnce(&'s Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        self.begin_statement()?;
+        let effect = sql_text::effect(sql);
+        if effect.savepoint && self.in_transaction.get() {
+            return Err(refused(
+                "a savepoint is not prepared in a transaction: run after SQLite has rolled that back, it \
+                 would begin another; use savepoint(), or execute() its SQL",
+            ));
+        }
+        self.admit(effect)?;
+        self.watched_use(prepare)
     }
 
     pub(super) fn admit(&self, effect: Effect) -> rusqlite::Result<()> {
@@ -127,7 +141,7 @@ impl ReadSession {
             self.metrics().forked();
             return Err(failure(ffi::SQLITE_MISUSE, FORKED));
         }
-        self.busy().forget_runs_unless(|| self.connection.is_busy());
+        self.busy().forget_runs_unless(|| self.connection.is_running());
         Ok(())
     }
 

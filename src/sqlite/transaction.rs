@@ -253,10 +253,12 @@ impl<'g> Transaction<'g> {
         let began = Instant::now();
         // COMMIT would wait for them in vain.
         self.session.reset_forgotten_statements();
+        // It was meant for what ran then.
+        self.session.handle().forget_interrupt();
         let may_be_kept = self.may_be_kept_though_it_failed();
         let has_other_hooks = self.may_have_other_hooks();
         loop {
-            if self.session.is_autocommit() {
+            if self.session.has_lost_transaction() || self.session.is_autocommit() {
                 self.is_over();
                 return Err(CommitError::NotOpen);
             }
@@ -322,10 +324,11 @@ impl<'g> Transaction<'g> {
         self.session.recipe().has_wal_hook() || self.session.suspicion() == Suspicion::Raw
     }
 
-    /// It has ended, and the session is as without one.
+    /// It has ended, and until it is dropped nothing more is run in it.
     fn is_over(&mut self) {
         self.end(TransactionOutcome::Error);
         let _ = self.session.roll_back();
+        self.session.set_in_transaction(true);
     }
 
     pub(super) fn end(&mut self, outcome: TransactionOutcome) {
@@ -362,6 +365,7 @@ pub(super) fn begin(
         begun = session.run_own(Operation::Begin, statement);
     }
     begun.map_err(|source| not_begun(session, kind, began, source))?;
+    session.rolled_back_for.set(0);
     session.set_in_transaction(true);
     Ok(began)
 }
@@ -416,7 +420,11 @@ impl Deref for Transaction<'_> {
 
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
-        if self.ended || self.session.is_forked() {
+        if self.session.is_forked() {
+            return;
+        }
+        if self.ended {
+            self.session.set_in_transaction(false);
             return;
         }
         // Of a batch each closure that panics is undone by itself.

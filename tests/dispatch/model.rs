@@ -126,7 +126,8 @@ impl Model {
         let cores = available_parallelism().map_or(1, usize::from);
         let held_for = u128::from(self.between) * self.limit.min(cores) as u128;
         let waited = self.first().map_or(0, |at| now - self.arrived[at]);
-        let patience = if self.limit < cores { 0 } else { self.overtaking.saturating_mul(25) };
+        let patience =
+            if self.limit < cores { 0 } else { self.overtaking.saturating_mul(25).min(2_000_000) };
         let is_early = now - self.first_since < self.overtaking || waited < patience;
         held_for < u128::from(self.overtaking) && is_early
     }

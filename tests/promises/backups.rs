@@ -105,6 +105,24 @@ fn nothing_is_overwritten() {
 }
 
 #[test]
+fn a_name_that_sqlite_would_take_for_a_journal_is_refused() {
+    let (pool, directory) = (pool(), directory());
+    let own = pool.config().database.clone().unwrap();
+    for suffix in ["-wal", "-shm", "-journal"] {
+        let name = format!("{}{suffix}", own.file_name().unwrap().to_str().unwrap());
+        let error = pool.backup_to(own.with_file_name(name)).unwrap_err().to_string();
+        assert!(
+            error.contains("journal of the database beside it")
+                || error.contains("is there already"),
+            "{error}"
+        );
+    }
+    let error = pool.backup_to(own.with_extension("db-journal")).unwrap_err();
+    assert!(error.to_string().contains("journal of the database beside it"), "{error}");
+    pool.backup_to(directory.path().join("nobodys-journal")).unwrap();
+}
+
+#[test]
 fn one_that_somebody_makes_meanwhile_is_not_overwritten_either() {
     let (pool, directory) = (pool(), directory());
     let path = directory.path().join("copy.db");

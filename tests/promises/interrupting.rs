@@ -249,3 +249,43 @@ fn the_time_of_a_transaction_is_no_statements_beside_an_r_tree() {
     .unwrap();
     assert_eq!(pool.value("tenure_statement_timeouts_total", &[("role", "write")]), 0.0);
 }
+
+/// What was seen of a statement that has ended is not another's, which may get its address.
+#[test]
+fn the_time_between_two_statements_is_none_of_theirs_beside_an_r_tree() {
+    let limit = Duration::from_millis(200);
+    let pool = pool(limit);
+    let setup = "CREATE VIRTUAL TABLE box USING rtree (id, x1, x2)";
+    pool.write().unwrap().execute_batch(setup).unwrap();
+    let some = "INSERT INTO task WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 2000)
+                SELECT i FROM n";
+    pool.transaction(|tx| {
+        for _ in 0..300 {
+            tx.execute("INSERT INTO box VALUES (NULL, 0, 1)", [])?;
+        }
+        tx.query_row("SELECT id FROM box WHERE x2 > 0", [], |row| row.get::<_, i64>(0))?;
+        for _ in 0..4 {
+            tx.prepare(some)?.execute([])?;
+            thread::sleep(limit * 5 / 4);
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(pool.value("tenure_statement_timeouts_total", &[("role", "write")]), 0.0);
+}
+
+#[test]
+fn an_interrupt_while_nothing_runs_does_not_reach_the_commit_beside_an_r_tree() {
+    let pool = pool(Duration::ZERO);
+    let setup = "CREATE VIRTUAL TABLE box USING rtree (id, x1, x2)";
+    pool.write().unwrap().execute_batch(setup).unwrap();
+    let mut writer = pool.write().unwrap();
+    let handle = writer.interrupt_handle();
+    let tx = writer.transaction().unwrap();
+    for _ in 0..300 {
+        tx.execute("INSERT INTO box VALUES (NULL, 0, 1)", []).unwrap();
+    }
+    tx.query_row("SELECT id FROM box WHERE x2 > 0", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert!(handle.interrupt());
+    tx.commit().unwrap();
+}

@@ -36,12 +36,24 @@ fn what_is_no_path_of_a_file() {
     assert_eq!(refused("a\0b"), nul);
     let uri = "is given as a URI, which is not interpreted here; give the path alone, and what the URI \
                asks for as settings of the pool (\"./file:..\" is a file of that name)";
-    for path in ["file:app.db?mode=ro", "file::memory:?cache=shared"] {
+    for path in ["file:app.db?mode=ro", "file::memory:?cache=shared", "sqlite://app.db"] {
         assert_eq!(
             Pool::open(path).unwrap_err().to_string(),
             format!("the database file {path:?} {uri}")
         );
         assert!(!Path::new(path).exists());
+    }
+}
+
+#[test]
+fn nor_is_it_one_beside_a_configuration_file() {
+    let dir = directory();
+    let config = dir.path().join("pool.toml");
+    for name in ["", ":memory:", "file:app.db?mode=ro", "file::memory:?cache=shared"] {
+        fs::write(&config, format!("database = '{name}'")).unwrap();
+        let error = Pool::from_config_file(&config).unwrap_err().to_string();
+        assert_eq!(error, Pool::open(name).unwrap_err().to_string());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{name}");
     }
 }
 

@@ -150,3 +150,59 @@ fn a_statement_whose_text_is_too_long_to_be_looked_at_cannot_commit() {
     pool.transaction(|tx| Ok(tx.execute_batch(&long)?)).unwrap();
     assert_eq!(titles(&pool), "a");
 }
+
+/// SQLite rolls the whole transaction back.
+const LOSES_IT: &str = "INSERT OR ROLLBACK INTO task SELECT * FROM task";
+
+#[test]
+fn a_savepoint_cannot_take_the_place_of_a_transaction_that_was_lost() {
+    let pool = pool();
+    let lose = |tx: &tenure::Session| {
+        insert(tx, "lost")?;
+        for refused in
+            [tx.prepare("SAVEPOINT mine").map(drop), tx.prepare_cached("SAVEPOINT mine").map(drop)]
+        {
+            assert!(refused.unwrap_err().to_string().contains("use savepoint()"));
+        }
+        tx.execute("SAVEPOINT mine", [])?;
+        tx.execute(LOSES_IT, []).unwrap_err();
+        tx.execute("SAVEPOINT mine", []).unwrap_err();
+        Ok::<_, Error>(())
+    };
+    let lost = pool.transaction(|tx| lose(tx)).unwrap_err();
+    assert!(matches!(lost, Error::Commit(CommitError::NotOpen)), "{lost}");
+    let lost = pool.group_commit(move |tx| lose(tx)).unwrap_err();
+    assert!(matches!(lost, Error::Commit(CommitError::NotOpen)), "{lost}");
+    assert_eq!(titles(&pool), "");
+    // Another transaction on the same guard is as good as new.
+    let mut writer = pool.write().unwrap();
+    let tx = writer.transaction().unwrap();
+    lose(&tx).unwrap();
+    drop(tx);
+    let tx = writer.transaction().unwrap();
+    insert(&tx, "kept").unwrap();
+    tx.commit().unwrap();
+    drop(writer);
+    assert_eq!(titles(&pool), "kept");
+}
+
+#[test]
+fn one_that_is_given_back_after_it_was_lost_runs_nothing_more() {
+    let pool = pool();
+    let mut writer = pool.write().unwrap();
+    let tx = writer.transaction().unwrap();
+    insert(&tx, "lost").unwrap();
+    tx.execute(LOSES_IT, []).unwrap_err();
+    let given_back = tx.try_commit().unwrap_err();
+    assert!(matches!(given_back.error(), CommitError::NotOpen));
+    let mut tx = given_back.into_transaction();
+    insert(&tx, "by itself").unwrap_err();
+    tx.execute_batch("BEGIN; INSERT INTO task VALUES ('by itself')").unwrap_err();
+    tx.savepoint().map(drop).unwrap_err();
+    let again = tx.try_commit().unwrap_err();
+    assert!(matches!(again.error(), CommitError::NotOpen));
+    drop(again);
+    insert(&writer, "after it").unwrap();
+    drop(writer);
+    assert_eq!(titles(&pool), "after it");
+}
