@@ -41,7 +41,8 @@ pub struct BackupProgress {
 
 /// Copying it.
 impl Pool {
-    /// Copies the database, as it is now, into a new file at `path`, while it is used.
+    /// Copies the database, as it is now, into a new file at `path`, while it is used. Databases that are
+    /// attached are not copied.
     ///
     /// It holds one reading connection for the time that it takes. Writers go on meanwhile, in WAL
     /// mode; in the other modes they cannot commit until it is done. The WAL cannot start over in that

@@ -33,7 +33,7 @@ use crate::sqlite::{
 /// allocated for a pool with 1000 slots more, on x86-64), so all of them 22 kB.
 const READER_CEILING: usize = 64;
 
-type Setup = dyn FnOnce(&mut Connection) -> Result<(), BoxError>;
+type Setup = dyn FnOnce(&mut Connection) -> Result<(), BoxError> + Send;
 
 /// Settings and closures for a pool that is to be opened. Made by [`Pool::builder`].
 ///
@@ -181,6 +181,10 @@ impl Builder {
     /// thread. One of the connections is never lent: that of [`Role::Checkpoint`]. And when the pool is
     /// opened it runs once more for each role, on a connection that shows what it sets and is closed again.
     ///
+    /// A function that indexes, views or triggers are to call needs
+    /// [`SQLITE_INNOCUOUS`](rusqlite::functions::FunctionFlags::SQLITE_INNOCUOUS) among its flags, for
+    /// `trusted_schema` is off by default.
+    ///
     /// What it prepares by `prepare_cached` stays in `rusqlite`'s own cache; sessions have another.
     ///
     /// ```
@@ -214,7 +218,7 @@ impl Builder {
     /// ```
     pub fn setup(
         mut self,
-        setup: impl FnOnce(&mut Connection) -> Result<(), BoxError> + 'static,
+        setup: impl FnOnce(&mut Connection) -> Result<(), BoxError> + Send + 'static,
     ) -> Self {
         self.setup = Some(Box::new(setup));
         self

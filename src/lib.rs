@@ -168,7 +168,10 @@
 //! * A busy or progress handler that was set through [`ReadSession::rusqlite`] is taken away at check-in,
 //!   but only one that SQLite shows (a busy time-out) is counted. With hooks set by `on_connect`, every
 //!   use of it closes the connection: whether a hook is still the same cannot be seen.
-//! * A function of yours that fails with SQLite's code for damage stops the pool.
+//! * A function of yours that fails with SQLite's code for damage stops the pool. One that ends a
+//!   transaction through the connection it is called by (which takes `unsafe`) makes the commit's answer
+//!   wrong.
+//! * Inside a transaction a savepoint is not prepared: use [`Transaction::savepoint`], or execute its SQL.
 //! * `SAVEPOINT tenure_1` and so on, as SQL text, collide with the names of [`Savepoint`].
 //! * Refusals (BUSY without a wait) are counted for statements that a session runs, not for those of
 //!   [`ReadSession::rusqlite`] or of a prepared statement.

@@ -24,12 +24,39 @@ use crate::who::Named;
 pub struct PoolStatus {
     /// The pool's name: the value of the label `pool` in metrics.
     pub name: String,
+    /// Whether it lends connections.
+    pub state: PoolState,
+    /// What has stopped it: damage that SQLite has found in the database, or a failed fsync.
+    pub damage: Option<String>,
     /// The query-only connections.
     pub read: RoleStatus,
     /// The writing connection; `None` for a pool opened with `access = "read-only"`.
     pub write: Option<RoleStatus>,
     /// The callers of [`group_commit`](crate::Pool::group_commit).
     pub group_commit: GroupStatus,
+}
+
+/// Whether a pool lends connections; in small letters when it is serialised.
+///
+/// ```
+/// let pool = tenure::testing::temporary()?;
+/// assert_eq!(pool.status().state, tenure::status::PoolState::Open);
+/// pool.close(std::time::Duration::from_secs(5))?;
+/// assert_eq!(pool.status().state, tenure::status::PoolState::Closed);
+/// # Ok::<(), tenure::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum PoolState {
+    /// It does.
+    Open,
+    /// It was closed.
+    Closed,
+    /// It has stopped: [`PoolStatus::damage`] says why.
+    Damaged,
+    /// This process was forked from the one that opened it.
+    Forked,
 }
 
 /// The connections of one role.
@@ -132,7 +159,14 @@ fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S
 /// A page of plain text.
 impl fmt::Display for PoolStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "pool {}", self.name)?;
+        match (self.state, &self.damage) {
+            (PoolState::Open, _) => writeln!(f, "pool {}", self.name)?,
+            (PoolState::Closed, _) => writeln!(f, "pool {}: closed", self.name)?,
+            (PoolState::Damaged, why) => {
+                writeln!(f, "pool {}: stopped, {}", self.name, why.as_deref().unwrap_or_default())?;
+            }
+            (PoolState::Forked, _) => writeln!(f, "pool {}: a forked child's", self.name)?,
+        }
         write_role(f, "read", &self.read)?;
         match &self.write {
             Some(write) => write_role(f, "write", write)?,

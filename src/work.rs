@@ -102,7 +102,8 @@ impl Pool {
 
     /// As [`transaction`](Self::transaction), for work that may be run again: when a lock outside the
     /// pool was in the way, everything is undone and tried anew, at most 5 times in all, after short
-    /// and irregular pauses. The writer is given back in between.
+    /// and irregular pauses. The writer is given back in between. Each try may wait for `busy_timeout`, so
+    /// that five take up to 15 s by default.
     ///
     /// Only what SQLite says is safe to repeat is repeated: BUSY at BEGIN, in a statement (also a lost
     /// snapshot) or at COMMIT. An error of yours is not, nor a commit whose outcome is unknown. `work`

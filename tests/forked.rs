@@ -248,6 +248,7 @@ fn a_child_can_do_nothing_with_its_parents_pool_and_harms_nothing() {
             child.check("snapshot", is_forked(pool.snapshot(|_| Ok(()))));
 
             let status = pool.status();
+            child.check("it is said", status.state == tenure::status::PoolState::Forked);
             child.check("nobody holds or waits", {
                 let write = status.write.unwrap();
                 let lists = [&status.read.held, &write.held];

@@ -119,6 +119,10 @@ impl<M: Manage> Pool<M> {
         self.shared.refuse_and_count(kind, started, waiting)
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.dispatch.is_closed()
+    }
+
     pub(crate) fn status(&self) -> RoleStatus {
         self.shared.status()
     }

@@ -47,7 +47,7 @@ pub use self::error::{ConfigError, ConfigFault};
 /// | `create` | `true` | | create the file when it is missing |
 /// | `readers` | 2 per core, 4 to 16 | 1 to 1024 | the most query-only connections; [`Pool::resize`](crate::Pool::resize) changes it later |
 /// | `checkout_timeout` | `"5s"` | `busy_timeout` to 1 day | the longest wait for a connection |
-/// | `busy_timeout` | `"3s"` | at most 1 day | the longest wait for a lock of another process |
+/// | `busy_timeout` | `"3s"` | at most 1 day | the longest wait for a lock that somebody outside the pool holds, or, outside WAL mode, a reader of the pool |
 /// | `max_waiters` | 1024 | 0 to 1000000 | threads that may wait for a role; more are refused |
 /// | `idle_limit` | `"10min"` | at least `"1s"`, `"0s"` = never | close connections idle so long |
 /// | `max_lifetime` | `"0s"` | at least `"1s"`, `"0s"` = never | close connections open so long |
@@ -321,8 +321,10 @@ pub enum AfterRaw {
     /// It is looked at, and lent again if nothing about it is different.
     ///
     /// Not seen are: a `collation_needed` callback, an `InterruptHandle` of `rusqlite`'s own, a
-    /// virtual table module put in the place of another, `PRAGMA temp_store_directory`, and a page size or auto-vacuum mode set for
-    /// the next VACUUM.
+    /// virtual table module put in the place of another, `PRAGMA temp_store_directory`, and a page size or
+    /// auto-vacuum mode set for the next VACUUM. Where only its history tells that something was done, it is
+    /// closed although nothing is different any more: after a TEMP table that was made and dropped again, or
+    /// a PRAGMA that was set and set back.
     Inspect,
     /// It is closed, and another opened in the background. For those who register functions,
     /// collations or hooks in passing.

@@ -110,11 +110,11 @@ pub enum CommitError {
         source: rusqlite::Error,
     },
     /// No transaction was open any more: SQL text ended it, or SQLite rolled it back. What was run
-    /// after that was committed statement by statement.
+    /// after that by a statement prepared before was committed by itself.
     #[error(
         "there was no transaction to commit any more: SQLite rolled it back after an error (ON \
-         CONFLICT ROLLBACK, disk full, I/O error), or SQL text ended it; what was run after that has \
-         been committed by itself: do not go on after such an error"
+         CONFLICT ROLLBACK, disk full, I/O error), or SQL text ended it; what was run after that may \
+         have been committed by itself: do not go on after such an error"
     )]
     NotOpen,
     /// SQLite refused, a deferred foreign key for instance. The work was rolled back.

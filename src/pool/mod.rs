@@ -23,7 +23,7 @@ use crate::group::Group;
 use crate::housekeeping::Housekeeping;
 use crate::metrics::{GroupMetrics, PoolName, Publish as _};
 use crate::sqlite::{Checkpointing, Manager, Recipe};
-use crate::status::PoolStatus;
+use crate::status::{PoolState, PoolStatus};
 
 /// A pool of connections to one SQLite database file.
 ///
@@ -311,8 +311,17 @@ impl Pool {
     /// # Ok::<(), tenure::Error>(())
     /// ```
     pub fn status(&self) -> PoolStatus {
+        let damage = self.inner.recipe.damage.get().map(ToString::to_string);
+        let state = match () {
+            () if self.is_forked() => PoolState::Forked,
+            () if damage.is_some() => PoolState::Damaged,
+            () if self.inner.readers.is_closed() => PoolState::Closed,
+            () => PoolState::Open,
+        };
         PoolStatus {
             name: self.name().to_owned(),
+            state,
+            damage,
             read: self.inner.readers.status(),
             write: self.inner.writer.as_ref().map(checkout::RolePool::status),
             group_commit: self.inner.group.status(),

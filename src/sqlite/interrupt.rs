@@ -52,7 +52,8 @@ impl InterruptHandle {
     /// is undone. One that waits for a lock of another connection gives up within two milliseconds
     /// with [`DatabaseBusy`](rusqlite::ErrorCode::DatabaseBusy), and a transaction that waits to begin
     /// with [`BeginError::Interrupted`](crate::BeginError::Interrupted). When nothing is running,
-    /// nothing happens. A thread that waits for a *connection* is not reached.
+    /// nothing happens; but an open BLOB counts as running, and so does one that an R-Tree keeps open in a
+    /// transaction: then the next statement fails. A thread that waits for a *connection* is not reached.
     ///
     /// In a child that was forked from the process that opened the pool it does nothing.
     pub fn interrupt(&self) -> bool {

@@ -139,8 +139,9 @@ impl ReadSession {
         self.at_once(sql, |statement| first_row(statement, params, f))
     }
 
-    /// Runs a query that must have exactly one row. See [`rusqlite::Connection::query_one`]. The statement is kept, as
-    /// by [`query_row`](Self::query_row).
+    /// Runs a query that must have exactly one row. See [`rusqlite::Connection::query_one`]. The statement is
+    /// kept, as by [`query_row`](Self::query_row). What changes more rows than one (`INSERT .. RETURNING`) is
+    /// refused after it has changed them: in a transaction that can be undone.
     ///
     /// # Errors
     ///
@@ -271,6 +272,31 @@ impl ReadSession {
         self.begin_statement()?;
         self.admit(sql_text::pragma_with_argument(schema_name, pragma_name))?;
         self.watched(|connection| connection.pragma(schema_name, pragma_name, pragma_value, f))
+    }
+
+    /// Sets a pragma. See [`rusqlite::Connection::pragma_update`]. What it changes of the connection is put
+    /// right at check-in; a setting of the pool is better given there.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such pragma, when it answers with a row, or on a reader when it would write.
+    ///
+    /// ```
+    /// let pool = tenure::testing::temporary()?;
+    /// pool.transaction(|tx| Ok(tx.pragma_update(None, "user_version", 3)?))?;
+    /// let version: i32 = pool.read()?.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    /// assert_eq!(version, 3);
+    /// # Ok::<(), tenure::Error>(())
+    /// ```
+    pub fn pragma_update<V: ToSql>(
+        &self,
+        schema_name: Option<&str>,
+        pragma_name: &str,
+        pragma_value: V,
+    ) -> rusqlite::Result<()> {
+        self.begin_statement()?;
+        self.admit(sql_text::pragma_with_argument(schema_name, pragma_name))?;
+        self.watched(|connection| connection.pragma_update(schema_name, pragma_name, pragma_value))
     }
 
     /// Opens a BLOB for reading and, with `read_only = false` on the writer, for writing.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use tenure::rusqlite::{Connection, ErrorCode};
+use tenure::status::PoolState;
 use tenure::{CheckoutErrorKind, CommitError, Error, Pool, Synchronous};
 
 use crate::recorded::Recorded;
@@ -52,6 +53,10 @@ fn assert_stopped(pool: &Recorded) {
     }
     assert_eq!(pool.value("tenure_damaged", &[]), 1.0);
     assert!(pool.checkouts("read", "damaged") >= 2.0);
+    let status = pool.status();
+    assert_eq!(status.state, PoolState::Damaged);
+    assert!(status.damage.as_ref().unwrap().contains("malformed"), "{status}");
+    assert!(status.to_string().contains(": stopped, "), "{status}");
 }
 
 #[test]
@@ -63,7 +68,9 @@ fn met_by_a_query() {
     let error = pool.read().unwrap().query_row(DAMAGED, [], |_| Ok(())).unwrap_err();
     assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt));
     assert_stopped(&pool);
-    drop(pool);
+    let page = pool.rendered_after_the_end();
+    let gauge = page.lines().find(|line| line.starts_with("tenure_damaged{")).unwrap();
+    assert!(gauge.ends_with(" 0"), "of a pool that is gone: {gauge}");
     assert_eq!(before, fs::read(&file).unwrap(), "the file is left as it was");
 }
 

@@ -1,7 +1,8 @@
 //! `setup` runs once, before anybody can check out, on a connection that nobody else gets.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use rusqlite_migration::{M, Migrations};
 use tenure::{OpenError, Pool, testing};
@@ -12,21 +13,31 @@ mod embedded {
 
 #[test]
 fn it_runs_once_and_its_connection_never_enters_the_pool() {
-    let runs = Rc::new(Cell::new(0));
-    let counted = Rc::clone(&runs);
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
     let pool = testing::temporary_with(Pool::builder().readers(3).setup(move |connection| {
-        counted.set(counted.get() + 1);
+        counted.fetch_add(1, Ordering::Relaxed);
         connection.execute_batch("CREATE TABLE task (title TEXT); CREATE TEMP TABLE mark (n)")?;
         Ok(())
     }))
     .unwrap();
-    assert_eq!(runs.get(), 1);
+    assert_eq!(runs.load(Ordering::Relaxed), 1);
     let readers: Vec<_> = (0..3).map(|_| pool.read().unwrap()).collect();
     let writer = pool.write().unwrap();
     for session in readers.iter().map(|reader| &**reader).chain([&**writer]) {
         assert!(session.table_exists(None, "task").unwrap());
         assert!(!session.table_exists(Some("temp"), "mark").unwrap(), "its connection was lent");
     }
+}
+
+#[test]
+fn a_pool_may_be_opened_on_another_thread_than_it_was_described_on() {
+    let builder = Pool::builder().setup(|connection| {
+        connection.execute_batch("CREATE TABLE task (title TEXT)")?;
+        Ok(())
+    });
+    let pool = thread::spawn(|| testing::temporary_with(builder).unwrap()).join().unwrap();
+    assert!(pool.read().unwrap().table_exists(None, "task").unwrap());
 }
 
 #[test]

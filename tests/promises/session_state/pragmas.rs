@@ -82,6 +82,18 @@ fn no_pragma_with_an_argument_is_inherited() {
 }
 
 #[test]
+fn no_pragma_that_is_updated_is_inherited() {
+    let pool = pool();
+    let before = found(&pool);
+    pool.write().unwrap().pragma_update(None, "cache_size", 7).unwrap();
+    assert_eq!(found(&pool), before);
+    assert_eq!(reasons(&pool), ["pragma"]);
+    let reader = pool.read().unwrap();
+    let refused = reader.pragma_update(None, "query_only", false).unwrap_err();
+    assert!(refused.to_string().contains("a reader stays query-only"), "{refused}");
+}
+
+#[test]
 fn asking_is_no_leak() {
     let pool = pool();
     for name in pragmas() {
