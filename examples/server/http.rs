@@ -74,12 +74,23 @@ pub(crate) fn answer(app: &App, request: &mut Request) -> Answer {
     answered.unwrap_or_else(|refused| refused)
 }
 
+fn would_upgrade(request: &Request) -> bool {
+    let connection = request.headers().iter().find(|header| header.field.equiv("Connection"));
+    connection.is_some_and(|header| header.value.as_str().to_ascii_lowercase().contains("upgrade"))
+}
+
 /// Reads a body to its end, whatever the answer will be, but keeps no more than is allowed.
 ///
 /// The rest has to be read, because the next request on the connection begins after it. That a
 /// client can send it slowly, and occupy a worker, is for a proxy in front to prevent.
 pub(crate) fn read_body(request: &mut Request) -> Result<Vec<u8>, Answer> {
     let declared = request.body_length();
+    if would_upgrade(request) {
+        // tiny_http takes all that follows on the connection for its body, which has no end.
+        let hint = "send what has a body without `Connection: Upgrade`";
+        let refused = Answer::error(400, "there is no other protocol here", hint);
+        return if declared.unwrap_or(0) == 0 { Ok(Vec::new()) } else { Err(refused) };
+    }
     let reader = request.as_reader();
     let mut body = Vec::new();
     let kept = reader.take(MAX_BODY as u64 + 1).read_to_end(&mut body);

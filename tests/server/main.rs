@@ -209,6 +209,30 @@ fn a_length_that_no_body_can_have_does_not_end_the_server() {
 }
 
 #[test]
+fn a_client_that_would_rather_speak_another_protocol_is_answered_in_this_one() {
+    use std::io::{Read, Write};
+    let mut server = Running::start(SETTINGS, &[]);
+    let ask = |rest: &str| {
+        let mut stream = std::net::TcpStream::connect(&server.address).expect("it listens");
+        let head =
+            "HTTP/1.1\r\nHost: board\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n";
+        let (line, rest) = rest.split_once('|').expect("there is one");
+        stream.write_all(format!("{line} {head}{rest}").as_bytes()).expect("it reads");
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).expect("it answers and closes");
+        reply
+    };
+    let healthy = ask("GET /healthz|\r\n");
+    assert!(healthy.starts_with("HTTP/1.1 200") && healthy.ends_with("ok\n"), "{healthy}");
+    let refused = ask("POST /tasks|Content-Length: 2\r\n\r\n{}");
+    assert!(
+        refused.starts_with("HTTP/1.1 400") && refused.contains("no other protocol"),
+        "{refused}"
+    );
+    assert_eq!(server.stop(), 2);
+}
+
+#[test]
 fn connections_that_arrive_together_are_all_answered_while_all_stay_open() {
     use std::io::Write;
     let mut server = Running::start(SETTINGS, &[]);
