@@ -225,6 +225,22 @@ pub enum ConnectError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// Another connection held a lock that shuts everybody out, or had the file open when its journal mode
+    /// was to be changed.
+    #[error(
+        "the database stayed locked while `{setting}` was set (`busy_timeout` is {limit:?}): another \
+         connection, of this process or another, shuts all others out (EXCLUSIVE), or has the file open \
+         in another journal mode; end that, or raise `busy_timeout`"
+    )]
+    #[non_exhaustive]
+    Busy {
+        /// The setting, as it is called in the configuration.
+        setting: &'static str,
+        /// The limit.
+        limit: std::time::Duration,
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
     /// A setting could not be applied.
     #[error("cannot set {setting}: {source}")]
     #[non_exhaustive]

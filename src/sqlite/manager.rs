@@ -230,6 +230,9 @@ impl Manager {
             {
                 ConnectError::TooManyFiles { source }
             }
+            ConnectError::Setting { setting, source } if is_busy(&source) => {
+                ConnectError::Busy { setting, limit: self.recipe.config.busy_timeout, source }
+            }
             other => other,
         })
     }

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use tenure::rusqlite::Connection;
-use tenure::{Access, CheckoutErrorKind, OpenError, Pool, testing};
+use tenure::{Access, CheckoutErrorKind, JournalMode, OpenError, Pool, testing};
 
 use crate::until::until;
 
@@ -146,8 +147,25 @@ fn an_existing_database_is_converted_to_the_journal_mode() {
     let pool = Pool::open(&file).unwrap();
     assert_eq!(mode(&pool.read().unwrap()), "wal");
     drop(pool);
-    let builder = Pool::builder().journal_mode(tenure::JournalMode::Truncate).database(&file);
+    let builder = Pool::builder().journal_mode(JournalMode::Truncate).database(&file);
     let pool = builder.open().unwrap();
     assert_eq!(mode(&pool.read().unwrap()), "truncate");
     assert_eq!(mode(&pool.write().unwrap()), "truncate");
+}
+
+#[test]
+fn a_database_that_others_shut_out_of_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("app.db");
+    let builder = || Pool::builder().database(&file).busy_timeout(Duration::from_millis(20));
+    let first = builder().open().unwrap();
+    let other_mode = builder().journal_mode(JournalMode::Delete).open().unwrap_err().to_string();
+    drop(first);
+    let outside = Connection::open(&file).unwrap();
+    outside.execute_batch("PRAGMA journal_mode = delete; BEGIN EXCLUSIVE").unwrap();
+    let shut_out = builder().open().unwrap_err().to_string();
+    for (error, setting) in [(other_mode, "`journal_mode`"), (shut_out, "`cache_size_kib`")] {
+        assert!(error.contains(&format!("stayed locked while {setting} was set")), "{error}");
+        assert!(error.contains("`busy_timeout` is 20ms"), "{error}");
+    }
 }
