@@ -26,6 +26,9 @@ const LONGEST_PATH: Option<usize> = if cfg!(unix) { Some(504) } else { None };
 /// What SQLite keeps beside a database.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
+/// The longest name of a pool, in characters.
+const LONGEST_NAME: usize = 64;
+
 /// Where SQLite looks for what belongs to the database at `path`.
 pub(crate) fn companions(path: &Path) -> impl Iterator<Item = PathBuf> {
     COMPANIONS.iter().map(move |suffix| {
@@ -111,9 +114,10 @@ pub(crate) fn no_descriptor_left() -> Option<std::io::Error> {
     None
 }
 
-/// A pool's name, if it was given none: the file's, without its extension.
+/// A pool's name, if it was given none: the file's, without its extension and as far as a name goes.
 pub(crate) fn default_name(path: &Path) -> String {
-    path.file_stem().map_or_else(|| "tenure".to_owned(), |stem| stem.to_string_lossy().into_owned())
+    let stem = path.file_stem().map(OsStr::to_string_lossy);
+    stem.map_or_else(|| "tenure".to_owned(), |stem| stem.chars().take(LONGEST_NAME).collect())
 }
 
 fn check(path: &Path, metadata: &Metadata) -> Result<(), OpenError> {

@@ -42,7 +42,7 @@ pub use self::error::{ConfigError, ConfigFault};
 /// | key | default | range | meaning |
 /// |---|---|---|---|
 /// | `database` | none | a path | the database file; in a file, relative to that file |
-/// | `name` | the file's name | 1 to 64 characters | the label `pool` in metrics |
+/// | `name` | the file's name, up to 64 characters | 1 to 64 characters | the label `pool` in metrics |
 /// | `access` | `"read-write"` | `"read-write"`, `"read-only"` | whether there is a writer |
 /// | `create` | `true` | | create the file when it is missing |
 /// | `readers` | 2 per core, 4 to 16 | 1 to 1024 | the most query-only connections; [`Pool::resize`](crate::Pool::resize) changes it later |

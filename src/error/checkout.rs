@@ -200,9 +200,9 @@ impl fmt::Display for CheckoutError {
                 self.write_longest(f)?;
                 write!(f, "; give guards back sooner, ")?;
                 f.write_str(match *role {
-                    "read" => "or raise `readers` or `checkout_timeout`",
+                    "read" => "raise `readers`, or wait for longer (`checkout_timeout`)",
                     "any" => "or raise the limit or the time-out",
-                    _ => "keep slow work out of write transactions, or raise `checkout_timeout`",
+                    _ => "keep slow work out of write transactions, or wait for longer (`checkout_timeout`)",
                 })?;
                 self.write_cause(f)
             }

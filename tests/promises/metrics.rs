@@ -372,6 +372,8 @@ fn two_pools_never_share_a_name() {
     };
     let (one, other) = (open("a"), open("b"));
     assert_eq!((one.name(), other.name()), ("same-name", "same-name-2"));
+    let long = Pool::open(directory.path().join(format!("{}.db", "x".repeat(100)))).unwrap();
+    assert_eq!(long.name().len(), 64);
     drop(one);
 
     let named = || testing::temporary_with(Pool::builder().name("given by hand"));
