@@ -293,6 +293,11 @@ impl Builder {
         let first_reader = opened.map_err(|source| cannot_connect(&recipe, "read", source))?;
         first_reader.learn_hooks();
         say_what_is_in_use(&recipe, &first_reader);
+        if prepared.is_some() {
+            // Their thread opens its own when it needs one, too late for the caller.
+            let opened = Manager::new(Arc::clone(&recipe), Role::Checkpoint).open();
+            drop(opened.map_err(|source| cannot_connect(&recipe, "checkpoint", source))?);
+        }
 
         let opener = ScheduledThreadPool::builder()
             .num_threads(1)

@@ -67,27 +67,37 @@ impl CheckpointConnection {
         }
     }
 
-    /// Opens it if it is not.
+    /// Opens it if it is not. That it cannot be opened counts as a checkpoint that failed: without it
+    /// there is none.
     pub(super) fn get(&mut self) -> Result<&Connection, Failed> {
         if self.connection.is_none() {
-            let opened = Manager::new(Arc::clone(&self.recipe), Role::Checkpoint).open();
-            let opened = opened.map_err(|error| {
-                self.recipe.log.checkpoint_failed(&error);
-                Failed::Error
+            let began = Instant::now();
+            let opened = self.open().inspect_err(|_| {
+                let (mode, outcome) = (CheckpointMode::Passive, CheckpointOutcome::Error);
+                self.recipe.metrics.checkpoint(mode, outcome, began);
             })?;
-            let quiet = opened
-                .busy_timeout(Duration::ZERO)
-                .and_then(|()| opened.pragma_update(None, "wal_autocheckpoint", 0))
-                .and_then(|()| match self.recipe.config.synchronous {
-                    Synchronous::Off => Ok(()),
-                    // Checkpoints are as safe by it, and what is committed here need not be.
-                    _ => opened.pragma_update(MAIN, "synchronous", "normal"),
-                });
-            quiet.map_err(|error| self.failed(&error))?;
             *self.running.lock() = Some(opened.get_interrupt_handle());
             self.connection = Some(opened);
         }
         self.connection.as_ref().ok_or(Failed::Error)
+    }
+
+    fn open(&mut self) -> Result<Connection, Failed> {
+        let opened = Manager::new(Arc::clone(&self.recipe), Role::Checkpoint).open();
+        let opened = opened.map_err(|error| {
+            self.recipe.log.checkpoint_failed(&error);
+            Failed::Error
+        })?;
+        let quiet = opened
+            .busy_timeout(Duration::ZERO)
+            .and_then(|()| opened.pragma_update(None, "wal_autocheckpoint", 0))
+            .and_then(|()| match self.recipe.config.synchronous {
+                Synchronous::Off => Ok(()),
+                // Checkpoints are as safe by it, and what is committed here need not be.
+                _ => opened.pragma_update(MAIN, "synchronous", "normal"),
+            });
+        quiet.map_err(|error| self.failed(&error))?;
+        Ok(opened)
     }
 
     pub(super) fn if_open(&self) -> Option<&Connection> {

@@ -2,12 +2,16 @@
 //! reader, and who keeps the WAL from starting over is named.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tenure::rusqlite::hooks::Wal;
-use tenure::{Access, AfterRaw, Builder, Checkpoints, JournalMode, Pool, Synchronous, WriteGuard};
+use tenure::{
+    Access, AfterRaw, Builder, Checkpoints, JournalMode, OpenError, Pool, Role, Synchronous,
+    WriteGuard, testing,
+};
 
 use crate::logged::warnings_of_all_threads;
 use crate::recorded::Recorded;
@@ -401,4 +405,29 @@ fn a_pool_ends_in_the_middle_of_them() {
         pool.close(LONG).unwrap();
         assert!(!wal.exists(), "a connection is still open");
     }
+}
+
+#[test]
+fn an_on_connect_that_fails_for_them_alone_is_found_when_the_pool_is_opened() {
+    let fails = |_: &mut rusqlite::Connection, role| match role {
+        Role::Checkpoint => Err("no checkpoints".into()),
+        _ => Ok(()),
+    };
+    let error = testing::temporary_with(Pool::builder().on_connect(fails)).unwrap_err();
+    assert!(matches!(error, OpenError::Connect { role: "checkpoint", .. }), "{error}");
+    let inline = Pool::builder().checkpoints(Checkpoints::Inline).on_connect(fails);
+    testing::temporary_with(inline).unwrap();
+}
+
+#[test]
+fn an_on_connect_that_fails_for_them_later_is_counted() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&fails);
+    let pool = pool(small().on_connect(move |_, role| match role {
+        Role::Checkpoint if switch.load(Ordering::Relaxed) => Err("not any more".into()),
+        _ => Ok(()),
+    }));
+    fails.store(true, Ordering::Relaxed);
+    (0..20).for_each(|_| commit(&pool));
+    until("it is counted", || checkpoints(&pool, "passive", "error") > 0.0);
 }

@@ -223,7 +223,7 @@ fn a_pool_that_could_not_be_opened_leaves_nothing_in_the_gauges() {
     let builder = Pool::builder().name("never opened").readers(3).on_connect(move |_, role| {
         // Those that are opened first, to find faults early, are one of each role.
         let number = opened.fetch_add(1, Ordering::Relaxed);
-        if role == Role::Read && number > 3 { Err("no more".into()) } else { Ok(()) }
+        if role == Role::Read && number > 4 { Err("no more".into()) } else { Ok(()) }
     });
     metrics::with_local_recorder(&recorder, || testing::temporary_with(builder)).unwrap_err();
     let page = handle.render();
