@@ -185,6 +185,9 @@ impl Builder {
     /// [`SQLITE_INNOCUOUS`](rusqlite::functions::FunctionFlags::SQLITE_INNOCUOUS) among its flags, for
     /// `trusted_schema` is off by default.
     ///
+    /// What it attaches is checkpointed as SQLite does, by who commits, at 1000 pages of WAL: the pool's
+    /// [`checkpoints`](PoolConfig::checkpoints) and metrics of the WAL are about the main database.
+    ///
     /// What it prepares by `prepare_cached` stays in `rusqlite`'s own cache; sessions have another.
     ///
     /// ```

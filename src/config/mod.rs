@@ -129,7 +129,8 @@ pub struct PoolConfig {
     pub checkpoints: Checkpoints,
     /// With background checkpoints, how large the WAL gets at most, in MiB. One transaction that is
     /// larger, and a reader that keeps an old state of the database, make it grow further; the file is
-    /// cut back when nobody has written for a second.
+    /// cut back when nobody has written for a second. It is about the main database, as are the metrics
+    /// of the WAL.
     pub wal_limit_mib: u32,
     /// With background checkpoints, keep a read transaction open while readers are busy: theirs then
     /// take and give back no lock of the operating system. It is a millisecond old at most, and ends
@@ -383,7 +384,8 @@ pub enum Checkpoints {
     /// is to start over, and never waits for readers while it has it.
     ///
     /// `PRAGMA wal_autocheckpoint` in `on_connect` has no effect on the writer then. If `on_connect`
-    /// sets a WAL hook, checkpoints are left to that.
+    /// sets a WAL hook, checkpoints are left to that. Databases that `on_connect` has attached are
+    /// checkpointed as SQLite does, in the commit that makes their WAL reach 1000 pages.
     Background,
     /// SQLite, in the commit that makes the WAL reach 1000 pages.
     Inline,

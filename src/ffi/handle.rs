@@ -42,8 +42,8 @@ pub(crate) trait Watch: Send + Sync + 'static {
     /// Asked every [`instructions`](Self::instructions), with what is running. `false` = stop.
     fn go_on(&self, running: &mut dyn Iterator<Item = Run>) -> bool;
 
-    /// Told after a commit that the WAL of the main database has so many frames. `reads` = the
-    /// connection has a read of it open.
+    /// Told after a commit that the WAL of the main database has so many frames, and not of attached
+    /// ones. `reads` = the connection has a read of it open.
     fn committed(&self, frames: u32, reads: impl FnOnce() -> bool);
 
     /// Whether [`committed`](Self::committed) is to be called, in the place of SQLite's own
@@ -54,6 +54,9 @@ pub(crate) trait Watch: Send + Sync + 'static {
     /// `None` = never.
     fn instructions(&self) -> Option<c_int>;
 }
+
+/// A WAL of so many frames is checkpointed by who commits, unless SQLite is told otherwise.
+const SQLITES_LIMIT: c_int = 1000;
 
 /// What the handlers get to see.
 struct Context<W> {
@@ -424,6 +427,14 @@ unsafe extern "C" fn committed<W: Watch>(
         };
         // The commit stands, whatever happens here.
         let _ = catch_unwind(AssertUnwindSafe(|| context.watch.committed(frames, reads)));
+    } else if frames >= SQLITES_LIMIT {
+        // What SQLite's own hook does, which ignores a failure as well: the next commit tries again.
+        // SAFETY: the connection is open, and in its hook; the text is valid as long as this runs. Null
+        // is allowed where the numbers of frames would go.
+        unsafe {
+            let (mode, none) = (ffi::SQLITE_CHECKPOINT_PASSIVE, ptr::null_mut());
+            ffi::sqlite3_wal_checkpoint_v2(connection, database.as_ptr(), mode, none, none);
+        }
     }
     ffi::SQLITE_OK
 }

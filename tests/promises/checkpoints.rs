@@ -431,3 +431,24 @@ fn an_on_connect_that_fails_for_them_later_is_counted() {
     (0..20).for_each(|_| commit(&pool));
     until("it is counted", || checkpoints(&pool, "passive", "error") > 0.0);
 }
+
+#[test]
+fn the_wal_of_an_attached_database_is_left_to_who_commits() {
+    let directory = tempfile::tempdir().unwrap();
+    let attached = directory.path().join("aux.db");
+    let made = rusqlite::Connection::open(&attached).unwrap();
+    made.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE note (body BLOB)").unwrap();
+    let path = attached.to_str().unwrap().to_owned();
+    let pool = pool(small().on_connect(move |connection, _| {
+        connection.execute("ATTACH ?1 AS aux", [&path])?;
+        Ok(())
+    }));
+    let told = frames(&pool, "total");
+    for _ in 0..300 {
+        let insert = "INSERT INTO aux.note VALUES (zeroblob(36000))";
+        pool.transaction(|tx| Ok(tx.execute(insert, [])?)).unwrap();
+    }
+    let bytes = attached.with_file_name("aux.db-wal").metadata().unwrap().len();
+    assert!(bytes < 5 * MIB, "{bytes} bytes, and 12 MiB were written");
+    assert_eq!(frames(&pool, "total"), told, "they are not the pool's");
+}
