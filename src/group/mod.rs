@@ -237,7 +237,7 @@ impl Pool {
         let waited = began.saturating_duration_since(own.caller().since);
         let (most, longest) =
             (self.config().group_commit_max_size, self.config().group_commit_max_time);
-        let mut members = Members { all: Vec::new() };
+        let mut members = Members { all: Vec::new(), fate: None };
         let mut next = Some(own);
         while let Some(job) = next {
             if job.choose() {
@@ -313,6 +313,8 @@ struct Member {
 /// The callers whose work was begun. They are answered whatever happens.
 struct Members {
     all: Vec<Member>,
+    /// What COMMIT said, once it has.
+    fate: Option<Result<(), CommitError>>,
 }
 
 impl Members {
@@ -362,6 +364,7 @@ impl Members {
 
     /// After COMMIT, or what came instead of it, and after check-in.
     fn answer(mut self, fate: Result<(), CommitError>, mut count: impl FnMut(GroupOutcome)) {
+        let fate = self.fate.insert(fate);
         // Those who have hooks are answered after them, and they may take their time.
         self.all.sort_by_key(|member| match &member.standing {
             Standing::Kept(hooks) => !hooks.is_empty(),
@@ -370,7 +373,7 @@ impl Members {
         self.all.reverse();
         while let Some(Member { job, standing }) = self.all.pop() {
             let answer = AnswerAtLast(&*job);
-            let outcome = match (&fate, standing) {
+            let outcome = match (&*fate, standing) {
                 (Ok(()), Standing::Kept(hooks)) => {
                     job.committed(hooks);
                     GroupOutcome::Commit
@@ -407,7 +410,11 @@ impl Drop for Members {
     /// Only after a panic of this crate's own, or of the metrics recorder's.
     fn drop(&mut self) {
         for Member { job, standing } in self.all.drain(..) {
-            job.fail(Error::Commit(CommitError::NotOpen));
+            match &self.fate {
+                None => job.fail(Error::Commit(CommitError::NotOpen)),
+                Some(Ok(())) => {}
+                Some(Err(error)) => job.fail(Error::Commit(error.again())),
+            }
             if let Standing::Kept(hooks) = standing {
                 job.not_committed(hooks);
             }

@@ -267,44 +267,60 @@ fn when_commit_itself_fails_everybody_is_told() {
     assert_eq!(pool.transactions("group", "busy"), 1.0);
 }
 
-#[test]
-fn the_pool_goes_on_after_a_recorder_that_panics() {
+/// A pool whose recorder panics, once, when it is told of `metric`, and what became of two callers
+/// of one batch, of which the first leads.
+fn two_beside_a_recorder_that_panics(
+    metric: &'static str,
+) -> (Pool, [super::Outcome<&'static str>; 2]) {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use metrics::{
-        Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString,
-        Unit,
+        Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
+        SharedString, Unit,
     };
 
-    /// Its histogram of the sizes of batches panics once.
-    #[derive(Clone, Default)]
-    struct Panics(Arc<AtomicBool>);
-    impl HistogramFn for Panics {
-        fn record(&self, _: f64) {
+    #[derive(Clone)]
+    struct Panics(Arc<AtomicBool>, &'static str);
+    impl Panics {
+        fn told(&self) {
             if self.0.swap(false, Ordering::Relaxed) {
                 panic("recorder");
             }
+        }
+    }
+    impl CounterFn for Panics {
+        fn increment(&self, _: u64) {
+            self.told();
+        }
+        fn absolute(&self, _: u64) {}
+    }
+    impl HistogramFn for Panics {
+        fn record(&self, _: f64) {
+            self.told();
         }
     }
     impl Recorder for Panics {
         fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
         fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
         fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
-            Counter::noop()
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            match key.name() == self.1 {
+                true => Counter::from_arc(Arc::new(self.clone())),
+                false => Counter::noop(),
+            }
         }
         fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
             Gauge::noop()
         }
         fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-            match key.name() {
-                "tenure_group_commit_size" => Histogram::from_arc(Arc::new(self.clone())),
-                _ => Histogram::noop(),
+            match key.name() == self.1 {
+                true => Histogram::from_arc(Arc::new(self.clone())),
+                false => Histogram::noop(),
             }
         }
     }
-    let recorder = Panics::default();
+    let recorder = Panics(Arc::default(), metric);
     let pool =
         metrics::with_local_recorder(&recorder, || tenure::testing::temporary_with(builder()));
     let pool: Pool = pool.unwrap();
@@ -313,11 +329,27 @@ fn the_pool_goes_on_after_a_recorder_that_panics() {
     let other = gathered.caller(writes("b"));
     recorder.0.store(true, Ordering::Relaxed);
     gathered.go();
-    assert_eq!(panics_with(leader.join()), "recorder");
-    let result = other.join().unwrap();
+    let outcomes = [leader.join(), other.join()];
+    (pool, outcomes)
+}
+
+#[test]
+fn the_pool_goes_on_after_a_recorder_that_panics() {
+    let (pool, [leader, other]) = two_beside_a_recorder_that_panics("tenure_group_commit_size");
+    assert_eq!(panics_with(leader), "recorder");
+    let result = other.unwrap();
     assert!(matches!(result, Err(Error::Commit(CommitError::NotOpen))), "{result:?}");
     pool.group_commit(writes("c")).unwrap();
     assert_eq!(titles(&pool), "c");
+    pool.close(LONG).unwrap();
+}
+
+#[test]
+fn who_was_committed_is_told_so_though_a_recorder_panics_after_it() {
+    let (pool, [leader, other]) = two_beside_a_recorder_that_panics("tenure_group_commits_total");
+    assert_eq!(panics_with(leader), "recorder");
+    assert_eq!(other.unwrap().unwrap(), "b");
+    assert_eq!(titles(&pool), "a b");
     pool.close(LONG).unwrap();
 }
 
