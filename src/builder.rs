@@ -26,7 +26,8 @@ use crate::log::Log;
 use crate::metrics::{PageCache, PoolMetrics, PoolName, Publish};
 use crate::pool::Pool;
 use crate::sqlite::{
-    LeaveNoTrace, Manager, OnConnect, PreparedCheckpoints, Recipe, Role, Session, check_wal_is_safe,
+    LeaveNoTrace, Leavings, Manager, OnConnect, PreparedCheckpoints, Recipe, Role, Session,
+    check_wal_is_safe,
 };
 
 /// Every pool can be resized to so many readers. A slot that was never used costs 344 bytes (what is
@@ -247,7 +248,7 @@ impl Builder {
     }
 
     /// `directory` is kept until the last connection is gone.
-    pub(crate) fn open_in(self, directory: Option<Arc<TempDir>>) -> Result<Pool, OpenError> {
+    pub(crate) fn open_in(self, directory: Option<TempDir>) -> Result<Pool, OpenError> {
         let Self { config, on_connect, setup } = self;
         config.check()?;
         let writes = config.access == Access::ReadWrite;
@@ -269,7 +270,11 @@ impl Builder {
         };
         let metrics = Arc::new(metrics);
         let log = Arc::new(Log::new(name.as_str().to_owned()));
-        let leave_no_trace = if writes { None } else { LeaveNoTrace::begin(&path) };
+        // Should opening fail, what is made from here on is dropped before it.
+        let leavings = Arc::new(Leavings {
+            _no_trace: if writes { None } else { LeaveNoTrace::begin(&path) },
+            _directory: directory,
+        });
         let recipe = Arc::new(Recipe {
             path,
             config,
@@ -281,8 +286,7 @@ impl Builder {
             wal: OnceLock::new(),
             reads: OnceLock::new(),
             views: Default::default(),
-            _directory: directory,
-            _leave_no_trace: leave_no_trace,
+            leavings: Arc::downgrade(&leavings),
         });
 
         // Kept until the pool's own connections are open: the last one to close would remove the WAL.
@@ -375,7 +379,7 @@ impl Builder {
             }
             _ => None,
         };
-        Ok(Pool::new(readers, writer, group, recipe, housekeeping, checkpoints, name))
+        Ok(Pool::new(readers, writer, group, recipe, housekeeping, checkpoints, name, leavings))
     }
 }
 

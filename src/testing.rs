@@ -3,8 +3,6 @@
 //! A test on `:memory:` tests another program: every connection has a database of its own there, and a
 //! shared-cache database answers LOCKED where a file answers BUSY.
 
-use std::sync::Arc;
-
 use crate::builder::Builder;
 use crate::error::{FileProblem, OpenError};
 use crate::pool::Pool;
@@ -47,5 +45,5 @@ pub fn temporary_with(builder: Builder) -> Result<Pool, OpenError> {
         source: Some(source.into()),
     })?;
     let database = directory.path().join("temporary.db");
-    builder.database(database).open_in(Some(Arc::new(directory)))
+    builder.database(database).open_in(Some(directory))
 }

@@ -22,7 +22,7 @@ use crate::fork::Birthplace;
 use crate::group::Group;
 use crate::housekeeping::Housekeeping;
 use crate::metrics::{GroupMetrics, PoolName, Publish as _};
-use crate::sqlite::{Checkpointing, Manager, Recipe};
+use crate::sqlite::{Checkpointing, Leavings, Manager, Recipe};
 use crate::status::{PoolState, PoolStatus};
 
 /// A pool of connections to one SQLite database file.
@@ -64,6 +64,8 @@ struct Inner {
     /// Free for another pool when this one ends.
     _name: PoolName,
     birthplace: Birthplace,
+    /// Last, when the connections are closed.
+    _leavings: Arc<Leavings>,
 }
 
 impl Drop for Pool {
@@ -79,7 +81,7 @@ impl Drop for Pool {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
-        // It is interrupted; its connection, and with it a temporary directory, ends with it.
+        // It is interrupted; its connection ends with it, before what is removed last.
         self.checkpoints_ended(None);
     }
 }
@@ -103,6 +105,7 @@ impl Inner {
 
 /// Opening.
 impl Pool {
+    #[expect(clippy::too_many_arguments, reason = "one for each field")]
     pub(crate) fn new(
         readers: checkout::RolePool<Manager>,
         writer: Option<checkout::RolePool<Manager>>,
@@ -111,6 +114,7 @@ impl Pool {
         housekeeping: Housekeeping,
         checkpointing: Option<Checkpointing>,
         name: PoolName,
+        leavings: Arc<Leavings>,
     ) -> Self {
         let inner = Inner {
             readers,
@@ -121,6 +125,7 @@ impl Pool {
             checkpointing,
             _name: name,
             birthplace: Birthplace::here(),
+            _leavings: leavings,
         };
         Self { inner: Arc::new(inner) }
     }

@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use r2d2::ManageConnection;
@@ -102,10 +102,16 @@ pub(crate) struct Recipe {
     /// Told by readers that they are busy, if that spares them something.
     pub(crate) reads: OnceLock<Arc<Reads>>,
     pub(crate) views: Views,
-    /// Deleted when the last connection that needs it is gone.
-    pub(crate) _directory: Option<Arc<TempDir>>,
-    /// For a read-only pool: the last to go, when its connections are closed.
-    pub(crate) _leave_no_trace: Option<Arc<LeaveNoTrace>>,
+    /// Had by the pool and its connections. Not by this, which a thread that has opened one for the pool
+    /// may be the last to let go, at any time.
+    pub(crate) leavings: Weak<Leavings>,
+}
+
+/// What is removed when the pool and its connections are gone, by whoever lets go of the last.
+pub(crate) struct Leavings {
+    /// Of a read-only pool.
+    pub(crate) _no_trace: Option<Arc<LeaveNoTrace>>,
+    pub(crate) _directory: Option<TempDir>,
 }
 
 impl Recipe {
@@ -260,6 +266,8 @@ impl ManageConnection for Manager {
     type Error = ConnectError;
 
     fn connect(&self) -> Result<Session, ConnectError> {
+        // `None`: the pool has ended meanwhile, and nobody will have this connection.
+        let leavings = self.recipe.leavings.upgrade();
         let connection = self.open()?;
         let Recipe { config, metrics, .. } = &*self.recipe;
         if self.role == Role::Read {
@@ -272,7 +280,7 @@ impl ManageConnection for Manager {
         let wal = self.recipe.wal.get().filter(|_| self.role == Role::Write).cloned();
         let busy = Arc::new(Busy::new(limits, self.role, Arc::clone(metrics), wal));
         let handle = Handle::new(connection, busy, config.statement_cache);
-        Ok(Session::new(ReadSession::new(handle, self.role, Arc::clone(&self.recipe))))
+        Ok(Session::new(ReadSession::new(handle, self.role, Arc::clone(&self.recipe), leavings)))
     }
 
     /// Never asked: connections to a local file do not go away while idle.

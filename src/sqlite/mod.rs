@@ -43,7 +43,7 @@ pub use transaction::{Transaction, TryCommitError};
 
 pub(crate) use batch::{Batch, Panic, Part};
 pub(crate) use checkpointing::{Checkpointing, PreparedCheckpoints};
-pub(crate) use manager::{Manager, OnConnect, Recipe};
+pub(crate) use manager::{Leavings, Manager, OnConnect, Recipe};
 pub(crate) use read_only::LeaveNoTrace;
 pub(crate) use transaction::{Hook, run_hooks};
 pub(crate) use version::check_wal_is_safe;

@@ -15,7 +15,7 @@ use super::baseline::Baseline;
 use super::busy::Busy;
 use super::extensions::Extensions;
 use super::interrupt::{InterruptHandle, Interrupts};
-use super::manager::{Recipe, Role};
+use super::manager::{Leavings, Recipe, Role};
 use super::read_mark::TELL_EACH;
 use super::suspicion::Suspicion;
 use super::views::ViewNote;
@@ -82,8 +82,9 @@ pub struct ReadSession {
     pub(super) statements: Arc<StatementTally>,
     interrupts: Interrupts,
     extensions: Extensions,
-    /// After the connection, so that a temporary directory outlives it.
     pub(super) recipe: Arc<Recipe>,
+    /// After the connection, so that a temporary directory outlives it.
+    _leavings: Option<Arc<Leavings>>,
 }
 
 impl Drop for ReadSession {
@@ -96,7 +97,12 @@ impl Drop for ReadSession {
 
 /// For the layer itself.
 impl ReadSession {
-    pub(super) fn new(connection: Handle<Busy>, role: Role, recipe: Arc<Recipe>) -> Self {
+    pub(super) fn new(
+        connection: Handle<Busy>,
+        role: Role,
+        recipe: Arc<Recipe>,
+        leavings: Option<Arc<Leavings>>,
+    ) -> Self {
         let view = recipe.views.note();
         let session = Self {
             connection,
@@ -119,6 +125,7 @@ impl ReadSession {
             interrupts: Interrupts::default(),
             extensions: Extensions::default(),
             recipe,
+            _leavings: leavings,
         };
         // What `on_connect` did is not the first holder's.
         session.forget_changes();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tenure::rusqlite::Connection;
 use tenure::{Access, CheckoutErrorKind, JournalMode, OpenError, Pool, testing};
 
-use crate::until::until;
+use crate::until::LONG;
 
 /// Names and contents of a directory.
 fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -34,7 +34,7 @@ fn the_last_of_several_read_only_pools_cleans_up_after_the_first() {
     drop((first, second));
     assert!(directory.path().join("app.db-shm").exists(), "a guard still needs it");
     drop(guard);
-    until("the files are gone", || contents(directory.path()).len() == 1);
+    assert_eq!(contents(directory.path()).len(), 1);
 }
 
 #[test]
@@ -84,8 +84,31 @@ fn a_temporary_pool_deletes_itself() {
     assert!(directory.exists(), "a guard still needs it");
     writer.execute_batch("CREATE TABLE task (title TEXT)").unwrap();
     drop(writer);
-    // The thread that opens connections may be the last to let go.
-    until("the directory is gone", || !directory.exists());
+    assert!(!directory.exists());
+}
+
+#[test]
+fn what_a_pool_cleans_up_is_gone_when_its_drop_returns() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("app.db");
+    drop(Pool::open(&file).unwrap());
+    for run in 0..100 {
+        let pool = testing::temporary_with(Pool::builder().readers(4)).unwrap();
+        let own = pool.config().database.clone().unwrap();
+        drop(pool.read().unwrap());
+        drop(pool);
+        assert!(!own.parent().unwrap().exists(), "the directory of pool {run}");
+
+        let builder = Pool::builder().access(Access::ReadOnly).readers(4).database(&file);
+        let pool = builder.open().unwrap();
+        pool.read().unwrap().table_exists(None, "task").unwrap();
+        if run % 2 == 0 {
+            pool.close(LONG).unwrap();
+        }
+        drop(pool);
+        let left: Vec<_> = contents(directory.path()).into_keys().collect();
+        assert_eq!(left, ["app.db"], "pool {run}");
+    }
 }
 
 #[test]
@@ -115,8 +138,7 @@ fn a_read_only_pool_has_no_writer_and_changes_nothing() {
         let error = pool.transaction(|_| Ok(())).unwrap_err();
         assert!(error.to_string().contains("read-only"), "{error}");
         drop(pool);
-        // The thread that opens connections may be the last to let go.
-        until("the directory is as it was", || contents(directory.path()) == before);
+        assert_eq!(contents(directory.path()), before);
     }
 }
 
