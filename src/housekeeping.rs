@@ -6,13 +6,13 @@
 //! stops when the pool's end of the `stop` channel is gone.
 
 use std::convert::Infallible;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, tick};
 
 use crate::checkout::{Manage, RolePool, WeakPool};
+use crate::error::{caught, quietly};
 use crate::metrics::say_who_records_nothing;
 
 /// How often connections are looked at and counts published.
@@ -48,10 +48,7 @@ fn keep_house<M: Manage>(
     loop {
         let each_role = |work: fn(&RolePool<M>)| {
             for role in roles.iter().filter_map(WeakPool::upgrade) {
-                // What goes wrong with one role, or once, must not end the house for good.
-                if catch_unwind(AssertUnwindSafe(|| work(&role))).is_err() {
-                    tracing::error!("housekeeping panicked; it goes on");
-                }
+                go_on_after(|| work(&role));
             }
         };
         select! {
@@ -71,9 +68,16 @@ fn keep_house<M: Manage>(
                     // What could not be opened the last time.
                     role.refill();
                 });
-                also();
-                say_who_records_nothing();
+                go_on_after(also);
+                go_on_after(say_who_records_nothing);
             }
         }
+    }
+}
+
+/// What goes wrong with one role, or once, must not end the house for good.
+fn go_on_after(work: impl FnOnce()) {
+    if caught(work).is_err() {
+        quietly(|| tracing::error!("housekeeping panicked; it goes on"));
     }
 }

@@ -10,7 +10,6 @@
 //! and in what they use, and the rest apart.
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,7 +27,7 @@ use super::pool::{Settings, Wait};
 use super::source::{Manage, Source};
 use super::sources::Sources;
 use super::threads;
-use crate::error::{CheckoutError, CheckoutErrorKind};
+use crate::error::{CheckoutError, CheckoutErrorKind, caught, quietly};
 use crate::fork::Birthplace;
 use crate::metrics::CloseReason;
 
@@ -274,8 +273,7 @@ impl<M: Manage> Shared<M> {
         }
         let connection = &mut lent.connection.connection;
         // A panic here would leave the holder's name and the room behind.
-        let inspect = AssertUnwindSafe(|| self.manager.has_broken(connection));
-        let broken = catch_unwind(inspect).unwrap_or(true);
+        let broken = caught(|| self.manager.has_broken(connection)).unwrap_or(true);
         if let Some(since) = lent.timed_since.take() {
             self.end_timed_hold(lent.slot, since);
         }
@@ -357,15 +355,9 @@ impl<M: Manage> Shared<M> {
         connection.discard = true;
         // Closed here, by r2d2, before the room is given up: r2d2 counts against the same limit.
         // A value of the caller's that lives in it may panic when it is dropped.
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(connection)));
-        if let Err(panic) = dropped {
-            let message = crate::error::panic_message(&*panic);
-            tracing::error!(
-                pool = self.settings.log.pool(),
-                role = self.settings.role,
-                message,
-                "closing a connection panicked"
-            );
+        if let Err(message) = caught(|| drop(connection)) {
+            let (pool, role) = (self.settings.log.pool(), self.settings.role);
+            quietly(|| tracing::error!(pool, role, message, "closing a connection panicked"));
         }
         self.settings.metrics.closed(reason);
         slot

@@ -1,12 +1,12 @@
 //! Where connections come from: r2d2, given a manager that cannot hurt it.
 //!
-//! Two faults of r2d2 are kept away here. A panic inside `connect` would lose that connection's
-//! place for ever, so it becomes an error. And r2d2 reports a failed connect as text, to one waiter
+//! Two faults of r2d2 are kept away here. A panic inside `connect` or its error hook would lose that
+//! connection's place for ever, so it becomes an error, or is kept from r2d2. And r2d2 reports a failed connect as text, to one waiter
 //! only, so its error hook keeps the typed cause for whoever asks.
 
 use std::error::Error;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use r2d2::ManageConnection;
 
 use super::openings::{Opening, Openings};
+use crate::error::{caught, quietly};
 use crate::log::Log;
 
 /// A manager whose errors may be handed to the threads that wait.
@@ -63,17 +64,16 @@ impl<M: Manage> ManageConnection for Source<M> {
         };
         // r2d2 asks for the error's text before it has put its books in order, so that is tried here.
         let text = |error: &M::Error| error.to_string();
-        let attempt =
-            AssertUnwindSafe(|| self.manager.connect().inspect_err(|error| drop(text(error))));
+        let attempt = || self.manager.connect().inspect_err(|error| drop(text(error)));
         let began = Instant::now();
-        match catch_unwind(attempt) {
+        match caught(attempt) {
             Ok(Ok(connection)) => {
                 self.seconds.record(began.elapsed());
-                self.last_failure.clear();
+                self.last_failure.set(None);
                 Ok(Tracked { connection, discard: false, opening: Some(opening) })
             }
             Ok(Err(error)) => Err(Failure::Connect(error)),
-            Err(panic) => Err(Failure::Panicked(crate::error::panic_message(&*panic))),
+            Err(message) => Err(Failure::Panicked(message)),
         }
     }
 
@@ -127,8 +127,10 @@ impl LastFailure {
         Self { role, log, cause: Mutex::new(None) }
     }
 
-    fn clear(&self) {
-        *self.cause.lock() = None;
+    fn set(&self, cause: Option<ConnectFailure>) {
+        let before = mem::replace(&mut *self.cause.lock(), cause);
+        // It may be the caller's, and not under the lock.
+        quietly(|| drop(before));
     }
 
     pub(super) fn get(&self) -> Option<ConnectFailure> {
@@ -151,7 +153,9 @@ impl<E: Error + Send + Sync + 'static> r2d2::HandleError<Failure<E>> for Notes {
             return;
         }
         let LastFailure { role, log, .. } = &*self.0;
-        tracing::warn!(pool = log.pool(), role, %error, "a connection could not be opened; trying again");
-        *self.0.cause.lock() = Some(Arc::new(error));
+        quietly(
+            || tracing::warn!(pool = log.pool(), role, %error, "a connection could not be opened; trying again"),
+        );
+        self.0.set(Some(Arc::new(error)));
     }
 }

@@ -15,7 +15,7 @@ use super::pool::Wait;
 use super::queue::Turn;
 use super::shared::{Lent, Shared};
 use super::source::Manage;
-use crate::error::{CheckoutError, CheckoutErrorKind, Refusal};
+use crate::error::{CheckoutError, CheckoutErrorKind, Refusal, quietly};
 use crate::metrics::{CheckoutOutcome, CloseReason};
 
 impl<M: Manage> Shared<M> {
@@ -45,7 +45,8 @@ impl<M: Manage> Shared<M> {
                     Ok((lent, CheckoutOutcome::Immediate)) => self.counts.immediate(lent.slot),
                     _ => {
                         self.settings.metrics.checkout(outcome, started);
-                        self.say_if_slow(place, started);
+                        // A panic would lose the connection.
+                        quietly(|| self.say_if_slow(place, started));
                     }
                 }
                 result?.0

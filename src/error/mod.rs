@@ -16,6 +16,8 @@ mod transaction;
 
 use std::any::Any;
 use std::error::Error as StdError;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rusqlite::ErrorCode;
 
@@ -166,9 +168,26 @@ pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
+/// Runs what is the caller's, or may end in it: `on_connect`, a log, the drop of a value. `Err` = what its
+/// panic said.
+#[inline(always)] // In each check-in.
+pub(crate) fn caught<R>(work: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(said)
+}
+
+/// Runs what nothing depends on. That it panicked the panic hook has said.
+pub(crate) fn quietly(work: impl FnOnce()) {
+    let _ = caught(work);
+}
+
 /// What a panic said, if it said it in words.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+#[cold]
+fn said(panic: Box<dyn Any + Send>) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_owned())
+    let message = text
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned());
+    // It carries a value of the caller's: to drop that may panic again, with another.
+    mem::forget(catch_unwind(AssertUnwindSafe(|| drop(panic))));
+    message
 }

@@ -39,7 +39,7 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::mem;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,6 +54,7 @@ use super::patience::{Patience, SHORT_READ};
 use super::read_mark::ReadMark;
 use super::wal::Wal;
 use crate::checkout::WeakPool;
+use crate::error::{caught, quietly};
 use crate::metrics::CheckpointMode;
 use crate::status::Holder;
 
@@ -144,10 +145,10 @@ impl Checkpointer {
             }
             self.let_go();
             // What goes wrong once must not end it for good.
-            let look = catch_unwind(AssertUnwindSafe(|| self.look()));
-            rest = look.unwrap_or_else(|_| {
+            rest = caught(|| self.look()).unwrap_or_else(|_| {
                 self.wal.let_grow();
-                tracing::error!(pool = self.recipe.metrics.name(), "a checkpoint panicked");
+                let pool = self.recipe.metrics.name();
+                quietly(|| tracing::error!(pool, "a checkpoint panicked"));
                 Rest::AtMost(AFTER_FAILURE)
             });
         }
@@ -172,7 +173,7 @@ impl Checkpointer {
                 recv(woken) -> _ => self.mark.iter_mut().for_each(ReadMark::wake),
                 recv(tick) -> _ => {
                     // `on_connect` is the caller's.
-                    let ticked = catch_unwind(AssertUnwindSafe(|| self.tick()));
+                    let ticked = caught(|| self.tick());
                     if !ticked.is_ok_and(|kept| kept) {
                         // Who reads is told what is wrong.
                         self.connection.close();

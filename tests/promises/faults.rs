@@ -9,6 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use tenure::{BoxError, CheckoutErrorKind, Pool, Role, WriteGuard, testing};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::recorded::Recorded;
 use crate::until::{LONG, until};
@@ -48,12 +51,45 @@ fn after_a_lasting_fault() -> Pool {
     pool
 }
 
+#[derive(Debug)]
 struct PanicsWhenDropped;
 
 impl Drop for PanicsWhenDropped {
     fn drop(&mut self) {
         if !thread::panicking() {
             resume_unwind(Box::new("dropped"));
+        }
+    }
+}
+
+/// Of a panic: to drop what it carries is to panic again.
+fn panic_twice() -> ! {
+    resume_unwind(Box::new(PanicsWhenDropped))
+}
+
+/// A log that panics, on those threads where it is in use, until it is over.
+#[derive(Clone, Default)]
+struct PanickingLog {
+    over: Arc<AtomicBool>,
+    times: Arc<AtomicUsize>,
+}
+
+impl PanickingLog {
+    fn in_use(&self) -> DefaultGuard {
+        let subscriber = tracing_subscriber::registry().with(self.clone());
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    fn times(&self) -> usize {
+        self.times.load(Ordering::Relaxed)
+    }
+}
+
+impl<S: Subscriber> Layer<S> for PanickingLog {
+    fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+        if !self.over.load(Ordering::Relaxed) && !thread::panicking() {
+            self.times.fetch_add(1, Ordering::Relaxed);
+            panic_twice();
         }
     }
 }
@@ -65,6 +101,113 @@ fn an_extension_that_panics_when_it_is_dropped_costs_one_connection() {
     writer.with_extension_or(|| PanicsWhenDropped, |_| ());
     spoil(writer);
     assert!(pool.write_timeout(LONG).is_ok());
+}
+
+#[test]
+fn nor_does_what_its_panic_carries_cost_more() {
+    struct PanicsTwice;
+    impl Drop for PanicsTwice {
+        fn drop(&mut self) {
+            if !thread::panicking() {
+                panic_twice();
+            }
+        }
+    }
+
+    let pool = testing::temporary().unwrap();
+    let writer = pool.write().unwrap();
+    writer.with_extension_or(|| PanicsTwice, |_| ());
+    spoil(writer);
+    assert!(pool.write_timeout(LONG).is_ok());
+}
+
+#[test]
+fn nor_does_a_log_that_panics_over_it() {
+    let (pool, log) = (testing::temporary().unwrap(), PanickingLog::default());
+    let in_use = log.in_use();
+    let writer = pool.write().unwrap();
+    writer.with_extension_or(|| PanicsWhenDropped, |_| ());
+    spoil(writer);
+    drop(in_use);
+    assert!(log.times() > 0);
+    assert!(pool.write_timeout(LONG).is_ok());
+}
+
+#[test]
+fn a_log_that_panics_over_a_slow_checkout_costs_no_connection() {
+    let limit = Duration::from_millis(1);
+    let pool = testing::temporary_with(Pool::builder().slow_checkout_after(limit)).unwrap();
+    let log = PanickingLog::default();
+    let writer = pool.write().unwrap();
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let _in_use = log.in_use();
+            let result = catch_unwind(AssertUnwindSafe(|| pool.write().map(drop)));
+            result.map_err(mem::forget)
+        });
+        until("it has waited for long", || {
+            let status = pool.status().write.unwrap();
+            status.waiting.iter().any(|waiter| waiter.waited >= limit)
+        });
+        drop(writer);
+        waiter.join().unwrap().expect("the caller has to do with it").unwrap();
+    });
+    assert_eq!(log.times(), 1);
+    assert!(pool.try_write().is_ok());
+}
+
+#[test]
+fn a_log_that_panics_in_housekeeping_does_not_end_it() {
+    let limit = Duration::from_millis(1);
+    let builder = Pool::builder()
+        .readers(2)
+        .idle_limit(Duration::from_secs(1))
+        .long_held_after(limit)
+        .snapshot_warn_after(limit);
+    let pool = testing::temporary_with(builder).unwrap();
+    let log = PanickingLog::default();
+
+    /// Has the thread that drops it use the log.
+    struct Brings(PanickingLog);
+    impl Drop for Brings {
+        fn drop(&mut self) {
+            mem::forget(self.0.in_use());
+        }
+    }
+    let readers = [pool.read().unwrap(), pool.read().unwrap()];
+    for reader in &readers {
+        reader.with_extension_or(|| Brings(log.clone()), |_| ());
+    }
+    drop(readers);
+    until("an idle one was closed", || pool.status().read.open == 1);
+
+    let mut reader = pool.read().unwrap();
+    let snapshot = reader.snapshot().unwrap();
+    snapshot.query_one("SELECT 1 FROM sqlite_schema UNION SELECT 1", [], |_| Ok(())).unwrap();
+    // One over the hold, one over the snapshot, and one over each of these.
+    until("the log has panicked", || log.times() >= 4);
+    log.over.store(true, Ordering::Relaxed);
+    drop(snapshot);
+    spoil(pool.write().unwrap());
+    until("it is opened again", || pool.status().write.unwrap().idle == 1);
+}
+
+#[test]
+fn a_log_that_panics_over_a_checkpoint_does_not_end_those() {
+    let (log, opened) = (PanickingLog::default(), Arc::new(AtomicUsize::new(0)));
+    let (use_log, count) = (log.clone(), Arc::clone(&opened));
+    let builder = Pool::builder().on_connect(move |_, role| {
+        if role == Role::Checkpoint && thread::current().name() == Some("tenure-checkpoints") {
+            mem::forget(use_log.in_use());
+            count.fetch_add(1, Ordering::Relaxed);
+            panic_twice();
+        }
+        Ok(())
+    });
+    let pool = testing::temporary_with(builder).unwrap();
+    pool.write().unwrap().execute_batch("CREATE TABLE task (title TEXT)").unwrap();
+    until("it was tried again", || opened.load(Ordering::Relaxed) >= 2);
+    assert!(log.times() > 0);
 }
 
 #[test]
@@ -119,6 +262,59 @@ fn an_error_that_cannot_be_written_loses_no_place() {
     assert!(error.to_string().contains("no words"), "{error}");
     faulty.store(false, Ordering::Relaxed);
     assert!(pool.write_timeout(LONG).is_ok());
+}
+
+/// Opening the writer again has failed so often, in this way.
+fn open_after_failures(
+    times: usize,
+    fail: impl Fn() -> Result<(), BoxError> + Send + Sync + 'static,
+) {
+    let failures = Arc::new(AtomicUsize::new(0));
+    let left = Arc::clone(&failures);
+    let builder = Pool::builder().on_connect(move |_, role| {
+        let less = |left: usize| left.checked_sub(1);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        let fails = role == Role::Write && left.fetch_update(set, fetch, less).is_ok();
+        if fails { fail() } else { Ok(()) }
+    });
+    let pool = testing::temporary_with(builder).unwrap();
+    failures.store(times, Ordering::Relaxed);
+    spoil(pool.write().unwrap());
+    assert!(pool.write_timeout(LONG).is_ok(), "after {times} failures");
+}
+
+#[test]
+fn an_error_that_panics_when_it_is_dropped_loses_no_place() {
+    #[derive(Debug)]
+    struct Clinging(PanicsWhenDropped);
+    impl fmt::Display for Clinging {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("clinging")
+        }
+    }
+    impl std::error::Error for Clinging {}
+
+    // Once a connection could be opened, and by the next one.
+    for times in [1, 2] {
+        open_after_failures(times, || Err(Box::new(Clinging(PanicsWhenDropped))));
+    }
+}
+
+#[test]
+fn a_panic_that_panics_when_it_is_dropped_loses_no_place() {
+    open_after_failures(1, || panic_twice());
+}
+
+#[test]
+fn a_log_that_panics_over_a_failure_loses_no_place() {
+    let log = PanickingLog::default();
+    let use_log = log.clone();
+    open_after_failures(1, move || {
+        // On r2d2's thread, which the pool has to itself.
+        mem::forget(use_log.in_use());
+        Err("the key server is away".into())
+    });
+    assert_eq!(log.times(), 1);
 }
 
 #[test]
