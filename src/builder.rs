@@ -182,9 +182,8 @@ impl Builder {
     /// thread. One of the connections is never lent: that of [`Role::Checkpoint`]. And when the pool is
     /// opened it runs once more for each role, on a connection that shows what it sets and is closed again.
     ///
-    /// A function that indexes, views or triggers are to call needs
-    /// [`SQLITE_INNOCUOUS`](rusqlite::functions::FunctionFlags::SQLITE_INNOCUOUS) among its flags, for
-    /// `trusted_schema` is off by default.
+    /// A function that indexes, views or triggers are to call needs `FunctionFlags::SQLITE_INNOCUOUS` among
+    /// its flags, for `trusted_schema` is off by default.
     ///
     /// What it attaches is checkpointed as SQLite does, by who commits, at 1000 pages of WAL: the pool's
     /// [`checkpoints`](PoolConfig::checkpoints) and metrics of the WAL are about the main database.

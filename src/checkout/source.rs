@@ -1,8 +1,8 @@
 //! Where connections come from: r2d2, given a manager that cannot hurt it.
 //!
 //! Two faults of r2d2 are kept away here. A panic inside `connect` or its error hook would lose that
-//! connection's place for ever, so it becomes an error, or is kept from r2d2. And r2d2 reports a failed connect as text, to one waiter
-//! only, so its error hook keeps the typed cause for whoever asks.
+//! connection's place for ever, so it becomes an error, or is kept from r2d2. And r2d2 reports a failed
+//! connect as text, to one waiter only, so its error hook keeps the typed cause for whoever asks.
 
 use std::error::Error;
 use std::fmt;

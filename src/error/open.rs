@@ -239,7 +239,7 @@ pub enum ConnectError {
         /// The limit.
         limit: std::time::Duration,
         /// SQLite's reason.
-        source: rusqlite::Error,
+        source: Box<rusqlite::Error>,
     },
     /// A setting could not be applied.
     #[error("cannot set {setting}: {source}")]

@@ -236,9 +236,11 @@ impl Manager {
             {
                 ConnectError::TooManyFiles { source }
             }
-            ConnectError::Setting { setting, source } if is_busy(&source) => {
-                ConnectError::Busy { setting, limit: self.recipe.config.busy_timeout, source }
-            }
+            ConnectError::Setting { setting, source } if is_busy(&source) => ConnectError::Busy {
+                setting,
+                limit: self.recipe.config.busy_timeout,
+                source: Box::new(source),
+            },
             other => other,
         })
     }
