@@ -129,7 +129,7 @@ impl LastFailure {
 
     fn set(&self, cause: Option<ConnectFailure>) {
         let before = mem::replace(&mut *self.cause.lock(), cause);
-        // It may be the caller's, and not under the lock.
+        // An error of the caller's, whose drop may panic. Not under the lock.
         quietly(|| drop(before));
     }
 
@@ -153,9 +153,8 @@ impl<E: Error + Send + Sync + 'static> r2d2::HandleError<Failure<E>> for Notes {
             return;
         }
         let LastFailure { role, log, .. } = &*self.0;
-        quietly(
-            || tracing::warn!(pool = log.pool(), role, %error, "a connection could not be opened; trying again"),
-        );
+        let say = || tracing::warn!(pool = log.pool(), role, %error, "a connection could not be opened; trying again");
+        quietly(say);
         self.0.set(Some(Arc::new(error)));
     }
 }
