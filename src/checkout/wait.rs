@@ -31,12 +31,18 @@ impl<M: Manage> Shared<M> {
             // the system's clock is not read for it.
             Answer::Connection(mut lent) => {
                 self.begin_hold(&mut lent, place);
+                let lent = self.unless_refused(lent).inspect_err(|error| {
+                    self.settings.metrics.checkouts(error.outcome(), 1);
+                })?;
                 self.counts.immediate(lent.slot);
                 lent
             }
             answer => {
                 let started = Instant::now();
-                let result = self.wait_for(answer, waiting, wait, place, started, || None);
+                let queued = waiting.is_ok() && matches!(answer, Answer::Wait(_));
+                let result = self
+                    .wait_for(answer, waiting, wait, place, started, || None)
+                    .and_then(|(lent, outcome)| Ok((self.unless_refused(lent)?, outcome)));
                 let outcome = match &result {
                     Ok((_, outcome)) => *outcome,
                     Err(error) => error.outcome(),
@@ -44,7 +50,7 @@ impl<M: Manage> Shared<M> {
                 match &result {
                     Ok((lent, CheckoutOutcome::Immediate)) => self.counts.immediate(lent.slot),
                     _ => {
-                        self.settings.metrics.checkout(outcome, started);
+                        self.settings.metrics.checkout(outcome, started, queued);
                         // A panic would lose the connection.
                         quietly(|| self.say_if_slow(place, started));
                     }
@@ -52,12 +58,15 @@ impl<M: Manage> Shared<M> {
                 result?.0
             }
         };
-        if let Some(refusal) = (self.settings.refusal)() {
-            self.keep_from_being_given_up(&lent);
-            self.check_in(lent);
-            return Err(refusal);
-        }
         Ok(lent)
+    }
+
+    /// Gives it back if the pool has stopped meanwhile.
+    fn unless_refused(&self, lent: Box<Lent<M>>) -> Result<Box<Lent<M>>, CheckoutError> {
+        let Some(refusal) = (self.settings.refusal)() else { return Ok(lent) };
+        self.keep_from_being_given_up(&lent);
+        self.check_in(lent);
+        Err(refusal)
     }
 
     fn say_if_slow(&self, place: Place, started: Instant) {
@@ -177,7 +186,7 @@ impl<M: Manage> Shared<M> {
         waiting: usize,
     ) -> CheckoutError {
         let error = Refusal { waiting, ..self.refusal(kind, started) }.into_error();
-        self.settings.metrics.checkout(error.outcome(), started);
+        self.settings.metrics.checkout(error.outcome(), started, false);
         error
     }
 

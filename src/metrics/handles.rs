@@ -356,13 +356,17 @@ impl RoleMetrics {
         metrics
     }
 
-    pub(crate) fn checkout(&self, outcome: CheckoutOutcome, started: Instant) {
+    /// `queued` = it had a place in the queue.
+    pub(crate) fn checkout(&self, outcome: CheckoutOutcome, started: Instant, queued: bool) {
         self.checkouts[outcome as usize].increment(1);
-        // Waits in vain count too: else the picture is best when everybody times out.
-        if matches!(
-            outcome,
-            CheckoutOutcome::Waited | CheckoutOutcome::Timeout | CheckoutOutcome::ConnectFailed
-        ) {
+        // Waits in vain count too: else the picture is best when everybody times out. So does a wait for
+        // the opening.
+        if queued
+            || matches!(
+                outcome,
+                CheckoutOutcome::Waited | CheckoutOutcome::Timeout | CheckoutOutcome::ConnectFailed
+            )
+        {
             self.wait.record(started.elapsed());
         }
     }

@@ -146,6 +146,12 @@ fn those_who_wait_when_it_is_met_are_told() {
         waiting.map(|thread| thread.join().unwrap())
     });
     assert_eq!(kinds, [CheckoutErrorKind::Damaged; 2]);
+    for role in ["read", "write"] {
+        assert_eq!(pool.checkouts(role, "damaged"), 1.0, "{role}");
+        assert_eq!(pool.checkouts(role, "waited"), 0.0, "{role}");
+        let waits = pool.value("tenure_checkout_wait_seconds_count", &[("role", role)]);
+        assert_eq!(waits, 1.0, "{role}");
+    }
 }
 
 #[test]

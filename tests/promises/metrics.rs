@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use metrics::Unit;
 use tenure::metrics::{METRICS, MetricKind};
-use tenure::{Error, Pool, testing};
+use tenure::{CheckoutErrorKind, Error, Pool, testing};
 
 use crate::recorded::Recorded;
 use crate::until::until;
@@ -268,6 +268,42 @@ fn waits_in_vain_are_in_the_histogram_too() {
     assert_eq!(pool.checkouts("write", "timeout"), 1.0);
     assert_eq!(pool.value("tenure_checkout_wait_seconds_count", &[("role", "write")]), 1.0);
     assert_eq!(pool.value("tenure_checkout_wait_seconds_count", &[("role", "read")]), 0.0);
+}
+
+#[test]
+fn so_are_waits_that_were_ended_but_no_refusal_at_once() {
+    let waits =
+        |pool: &Recorded, role| pool.value("tenure_checkout_wait_seconds_count", &[("role", role)]);
+    let pool = Recorded::new();
+    let writer = pool.write_owned().unwrap().detach();
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| pool.write().map(drop).unwrap_err().kind());
+        until("it waits", || pool.status().write.unwrap().waiting.len() == 1);
+        pool.close(Duration::ZERO).unwrap_err();
+        assert_eq!(waiter.join().unwrap(), CheckoutErrorKind::Closed);
+    });
+    pool.write().map(drop).unwrap_err();
+    assert_eq!(pool.checkouts("write", "closed"), 2.0);
+    assert_eq!(waits(&pool, "write"), 1.0);
+    drop(writer);
+
+    // A thread waits in vain for what it holds itself: at once, and after the limit was lowered.
+    let pool = Recorded::with(Pool::builder().readers(3));
+    thread::scope(|scope| {
+        let other = pool.read_owned().unwrap().detach();
+        let waiter = scope.spawn(|| {
+            let _held = [pool.read().unwrap(), pool.read().unwrap()];
+            pool.read().map(drop).unwrap_err().kind()
+        });
+        until("it waits", || pool.status().read.waiting.len() == 1);
+        pool.resize(2).unwrap();
+        assert_eq!(waiter.join().unwrap(), CheckoutErrorKind::WouldDeadlock);
+        drop(other);
+    });
+    assert_eq!((pool.checkouts("read", "deadlock"), waits(&pool, "read")), (1.0, 1.0));
+    let _writer = pool.write().unwrap();
+    assert_eq!(pool.write().map(drop).unwrap_err().kind(), CheckoutErrorKind::WouldDeadlock);
+    assert_eq!((pool.checkouts("write", "deadlock"), waits(&pool, "write")), (1.0, 0.0));
 }
 
 #[test]
