@@ -50,9 +50,11 @@ impl<M: Manage> Shared<M> {
                 match &result {
                     Ok((lent, CheckoutOutcome::Immediate)) => self.counts.immediate(lent.slot),
                     _ => {
-                        self.settings.metrics.checkout(outcome, started, queued);
-                        // A panic would lose the connection.
-                        quietly(|| self.say_if_slow(place, started));
+                        // A panic of the recorder or the log would lose the connection.
+                        quietly(|| {
+                            self.settings.metrics.checkout(outcome, started, queued);
+                            self.say_if_slow(place, started);
+                        });
                     }
                 }
                 result?.0
