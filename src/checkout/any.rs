@@ -143,7 +143,7 @@ impl Builder {
     ///
     /// # Panics
     ///
-    /// When the limit is 0.
+    /// When the limit is 0, or there is no memory for as many connections as the ceiling allows.
     ///
     /// ```
     /// # struct Numbers;

@@ -19,7 +19,12 @@ pub(super) fn config(text: &str) -> Result<PoolConfig, ConfigError> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader { text, values: HashMap::new(), spans: HashMap::new(), faults: vec![] };
     for error in errors {
-        reader.fault(None, error.span(), error.message().to_owned());
+        let key = error.span().and_then(|span| key_of_line(text, span.start));
+        let message = match key {
+            Some(key) => format!("`{key}`: {}", error.message()),
+            None => error.message().to_owned(),
+        };
+        reader.fault(key, error.span(), message);
     }
     for (key, value) in table.into_inner() {
         let name: &str = key.get_ref();
@@ -56,6 +61,13 @@ pub(super) fn config(text: &str) -> Result<PoolConfig, ConfigError> {
     }
     reader.faults.sort_by_key(|fault| fault.place);
     ConfigError::unless_empty(reader.faults).map(|()| config)
+}
+
+/// The key that the line at this place sets, if it is one.
+fn key_of_line(text: &str, at: usize) -> Option<&'static str> {
+    let begin = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+    let (key, _) = text[begin..].lines().next()?.split_once('=')?;
+    KEYS.iter().map(|(known, _)| *known).find(|known| *known == key.trim())
 }
 
 fn unknown(key: &str) -> String {
@@ -115,7 +127,9 @@ impl<'t> Reader<'t> {
         let place = span.map(|span| {
             let before = self.text.get(..span.start).unwrap_or(self.text);
             let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-            (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+            // Editors do not count a byte order mark.
+            let line = before[line_start..].trim_start_matches('\u{feff}');
+            (before.matches('\n').count() + 1, line.chars().count() + 1)
         });
         self.faults.push(ConfigFault { key: key.map(str::to_owned), place, message });
     }

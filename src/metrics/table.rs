@@ -342,7 +342,7 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::Count,
         labels: &[],
         help: "Operations refused because this process was forked from the one that opened the pool.",
-        advice: "Any: a child uses its parent's pool. Open one there, after the fork.",
+        advice: "Any: a child uses its parent's pool. Open one there, after the fork. It is counted in the child, whose own `/metrics` shows it, if it has one.",
     },
     Metric {
         name: "tenure_damaged",
