@@ -18,7 +18,7 @@
 //! the first has waited for [`PATIENCE`] times as long in all, or 2 ms. Of 15 threads that read on four
 //! connections and two cores, without a pause, it made 1.03 to 1.24 times the throughput where each
 //! connection has its own page cache, and no difference where they share one; 16 threads on four held for
-//! 20 us had 0.93-0.96 of r2d2's by it, and 0.89-0.92 without. Those who wait do so for longer: the 99th
+//! 20 us had 0.93 of r2d2's by it, and 0.89-0.92 without. Those who wait do so for longer: the 99th
 //! percentile of the last was a thirtieth of r2d2's, and is a fifteenth. The bound is on the whole wait,
 //! unlike the other, so that a long queue waits no longer than before.
 //!
